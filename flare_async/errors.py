@@ -1,0 +1,373 @@
+"""Every exception of flare_async, each with the numbers that explain it.
+
+The tree (``code`` is stable and appears in ``--json`` documents)::
+
+    FlareError
+    +-- ConfigError                 a value the caller gave cannot be used (exit 2)
+    |   +-- LimitsError             several limits contradict each other
+    |   +-- MissingExtra            an optional dependency is not installed
+    |   +-- WorkspaceError          a folder or file cannot be used
+    +-- LinkError                   no connection, or a broken one (exit 3)
+    |   +-- ConnectFailed
+    |   +-- HandshakeFailed
+    |   +-- LinkLost
+    |   +-- SendStalled             a link accepted no byte for ``send_timeout`` (exit 4)
+    +-- ProtocolError               a frame or message breaks the protocol (exit 8)
+    |   +-- LocalProtocolError      ... and it was ours: a bug of the caller
+    |   +-- RemoteProtocolError     ... and it was the peer's
+    +-- ChannelError
+    |   +-- ChannelReset            one side gave the channel up, with a code
+    |   +-- AckStalled              acknowledgements did not advance (exit 4)
+    +-- TransferError
+    |   +-- TensorFormatError       a manifest or a tensor that is not what it says (exit 8)
+    |   +-- DigestMismatch          bytes that arrived are not those that were sent (exit 8)
+    |   +-- OfferGone               the offer's block has ended
+    |   +-- OfferNotFound           no such offer, or not for this peer
+    +-- UpdateRefused               a site's update failed admission
+    +-- TrainingFailed              user code at a site raised, or returned no model
+    +-- StartFailed                 too few sites came in time (exit 4)
+    +-- QuorumNotReached            a round ended without enough updates (exit 6)
+    +-- ResourceLimit               a budget in bytes or counts would be exceeded (exit 7)
+    +-- RunFailed                   a run ended without its result (exit 1)
+    +-- RunAborted                  somebody ended the run (exit 5)
+    +-- SimDeadlock                 a simulated program waits for nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+__all__ = [
+    "AckStalled",
+    "ChannelError",
+    "ChannelReset",
+    "ConfigError",
+    "ConnectFailed",
+    "DigestMismatch",
+    "FlareError",
+    "HandshakeFailed",
+    "LimitsError",
+    "LinkError",
+    "LinkLost",
+    "LocalProtocolError",
+    "MissingExtra",
+    "OfferGone",
+    "OfferNotFound",
+    "ProtocolError",
+    "QuorumNotReached",
+    "RemoteProtocolError",
+    "ResourceLimit",
+    "RunAborted",
+    "RunFailed",
+    "SendStalled",
+    "SimDeadlock",
+    "StartFailed",
+    "TensorFormatError",
+    "TrainingFailed",
+    "TransferError",
+    "UpdateRefused",
+    "WorkspaceError",
+]
+
+
+class FlareError(Exception):
+    """Root of all errors raised on purpose; anything else is a bug or user code."""
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+    hint: str = ""
+
+
+class ConfigError(FlareError):
+    """A value that the caller gave cannot be used.
+
+    Attributes: ``field`` (dotted name), ``value`` (as given), ``hint`` (what to do).
+    """
+
+    code = "config"
+    exit_status = 2
+
+    def __init__(self, field: str, value: object, problem: str, hint: str = "") -> None:
+        text = f"{field}={value!r}: {problem}"
+        super().__init__(f"{text}; {hint}" if hint else text)
+        self.field = field
+        self.value = value
+        self.hint = hint
+
+
+class LimitsError(ConfigError):
+    """Limits that contradict themselves; ``problems`` lists every contradiction."""
+
+    code = "limits"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("limits", len(problems), "contradictory: " + "; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class MissingExtra(ConfigError):
+    """An optional dependency is absent; the hint is the command that installs it."""
+
+    code = "missing_extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            "extra", extra, f"{package} is not installed", f"pip install 'flare-async[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
+
+
+class WorkspaceError(ConfigError):
+    """A folder or file cannot be read or written."""
+
+    code = "workspace"
+
+
+class LinkError(FlareError):
+    """A connection could not be made or is broken; ``peer`` says to whom."""
+
+    code = "link"
+    exit_status = 3
+
+    def __init__(self, peer: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"{peer}: {problem}" + (f"; {hint}" if hint else ""))
+        self.peer = peer
+        self.hint = hint
+
+
+class ConnectFailed(LinkError):
+    """No connection to an address."""
+
+    code = "connect"
+
+
+class HandshakeFailed(LinkError):
+    """The peer answered, but not with a valid hello in time."""
+
+    code = "handshake"
+
+
+class LinkLost(LinkError):
+    """An established connection ended without a goodbye."""
+
+    code = "link_lost"
+
+
+class SendStalled(LinkError):
+    """A link accepted no byte for ``idle`` seconds while ``pending`` bytes waited."""
+
+    code = "send_stalled"
+    exit_status = 4
+
+    def __init__(self, peer: str, idle: float, pending: int) -> None:
+        super().__init__(peer, f"accepted no byte for {idle:.1f} s, {pending} bytes wait")
+        self.idle = idle
+        self.pending = pending
+
+
+class ProtocolError(FlareError):
+    """A frame or message that breaks the protocol."""
+
+    code = "protocol"
+    exit_status = 8
+
+
+class LocalProtocolError(ProtocolError):
+    """This side was asked to do what the protocol forbids."""
+
+    code = "local_protocol"
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer did what the protocol forbids; the link is closed.
+
+    ``reason`` is a short stable word that is sent to the peer; the message is for our log only.
+    """
+
+    code = "remote_protocol"
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class ChannelError(FlareError):
+    """A channel cannot go on; ``peer`` and ``topic`` say which."""
+
+    code = "channel"
+
+    def __init__(self, peer: str, topic: str, problem: str) -> None:
+        super().__init__(f"{peer} {topic}: {problem}")
+        self.peer = peer
+        self.topic = topic
+
+
+class ChannelReset(ChannelError):
+    """One side gave the channel up; ``reset_code`` is the numeric reason."""
+
+    code = "channel_reset"
+
+    def __init__(self, peer: str, topic: str, reset_code: int, message: str) -> None:
+        super().__init__(peer, topic, f"reset with code {reset_code} ({message})")
+        self.reset_code = reset_code
+        self.message = message
+
+
+class AckStalled(ChannelError):
+    """No progress on a channel for ``idle`` seconds; ``sent`` and ``acknowledged`` are bytes."""
+
+    code = "ack_stalled"
+    exit_status = 4
+
+    def __init__(self, peer: str, topic: str, sent: int, acknowledged: int, idle: float) -> None:
+        super().__init__(
+            peer,
+            topic,
+            f"no progress for {idle:.1f} s, {acknowledged} of {sent} bytes acknowledged",
+        )
+        self.sent = sent
+        self.acknowledged = acknowledged
+        self.idle = idle
+
+
+class TransferError(FlareError):
+    """Tensors could not be transferred."""
+
+    code = "transfer"
+
+
+class TensorFormatError(TransferError):
+    """A manifest or tensor whose bytes are not what they claim to be."""
+
+    code = "tensor_format"
+    exit_status = 8
+
+
+class DigestMismatch(TransferError):
+    """What arrived is not what was sent, after every re-pull."""
+
+    code = "digest"
+    exit_status = 8
+
+    def __init__(self, peer: str, tensor: str, nbytes: int) -> None:
+        super().__init__(f"{peer}: tensor {tensor!r} ({nbytes} bytes) has another digest than sent")
+        self.peer = peer
+        self.tensor = tensor
+        self.nbytes = nbytes
+
+
+class OfferGone(TransferError):
+    """The offer's block has ended."""
+
+    code = "offer_gone"
+
+
+class OfferNotFound(TransferError):
+    """No such offer for this peer; says nothing about other peers' offers."""
+
+    code = "offer_not_found"
+
+
+class UpdateRefused(FlareError):
+    """A site's update failed admission and has touched nothing."""
+
+    code = "update_refused"
+
+    def __init__(self, site: str, problem: str, tensor: str | None = None) -> None:
+        where = f", tensor {tensor!r}" if tensor is not None else ""
+        super().__init__(f"{site}{where}: {problem}")
+        self.site = site
+        self.problem = problem
+        self.tensor = tensor
+
+
+class TrainingFailed(FlareError):
+    """User code at a site raised or returned no usable model; ``details`` is its traceback."""
+
+    code = "training_failed"
+
+    def __init__(self, site: str, problem: str, details: str = "") -> None:
+        super().__init__(f"{site}: {problem}")
+        self.site = site
+        self.problem = problem
+        self.details = details
+
+
+class StartFailed(FlareError):
+    """Too few sites came within ``start_timeout``; ``missing`` names the absent ones."""
+
+    code = "start"
+    exit_status = 4
+
+    def __init__(self, needed: int, present: Sequence[str], missing: Sequence[str]) -> None:
+        absent = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        super().__init__(f"{len(present)} of {needed} sites came; missing: {absent or 'unknown'}")
+        self.needed = needed
+        self.present = tuple(present)
+        self.missing = tuple(missing)
+
+
+class QuorumNotReached(FlareError):
+    """A round ended with ``arrived`` updates where ``quorum`` were needed."""
+
+    code = "quorum"
+    exit_status = 6
+
+    def __init__(
+        self, round_number: int, arrived: int, quorum: int, failures: Mapping[str, str]
+    ) -> None:
+        shown = [f"{site}: {why}" for site, why in list(failures.items())[:5]]
+        more = f" (and {len(failures) - 5} more)" if len(failures) > 5 else ""
+        reasons = ("; failed: " + "; ".join(shown) + more) if shown else ""
+        super().__init__(
+            f"round {round_number}: {arrived} updates arrived, quorum is {quorum}{reasons}"
+        )
+        self.round_number = round_number
+        self.arrived = arrived
+        self.quorum = quorum
+        self.failures = dict(failures)
+
+
+class ResourceLimit(FlareError):
+    """A budget would be exceeded; ``limit`` names the field of ``Limits``."""
+
+    code = "resource_limit"
+    exit_status = 7
+
+    def __init__(self, limit: str, needed: int, allowed: int) -> None:
+        super().__init__(f"{limit}: {needed} needed, {allowed} allowed")
+        self.limit = limit
+        self.needed = needed
+        self.allowed = allowed
+
+
+class RunFailed(FlareError):
+    """A run ended without its result; ``folder`` holds what was reached, ``__cause__`` why."""
+
+    code = "run_failed"
+
+    def __init__(self, run_id: str, problem: str, folder: str) -> None:
+        super().__init__(f"run {run_id} failed: {problem}; what was reached is in {folder}")
+        self.run_id = run_id
+        self.folder = folder
+
+
+class RunAborted(FlareError):
+    """Somebody ended the run; ``folder`` holds what was reached."""
+
+    code = "run_aborted"
+    exit_status = 5
+
+    def __init__(self, run_id: str, folder: str) -> None:
+        super().__init__(f"run {run_id} was aborted; what was reached is in {folder}")
+        self.run_id = run_id
+        self.folder = folder
+
+
+class SimDeadlock(FlareError):
+    """Every simulated task waits and nothing is scheduled; the message lists where each waits."""
+
+    code = "sim_deadlock"
+    exit_status = 70

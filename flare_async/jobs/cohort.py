@@ -1,0 +1,140 @@
+"""A cohort with a run around it: history, checkpoints, evaluated versions of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flare_async.jobs.events import (
+    ModelEvaluated,
+    Observer,
+    RoundFinished,
+    RoundStarted,
+    SiteFinished,
+    SiteStarted,
+)
+from flare_async.jobs.history import ModelRecord, RoundRecord, finite
+from flare_async.jobs.run import Run
+from flare_async.ports import Store
+from flare_async.roles.cohort import Cohort
+from flare_async.roles.outcome import SiteRecord
+from flare_async.roles.round import RoundTask
+from flare_async.roles.server import Server
+from flare_async.transfer.files import file_chunks
+from flare_async.transfer.tensors import TensorSet
+
+if TYPE_CHECKING:
+    from flare_async.jobs.metrics import Better
+
+__all__ = ["BEST_MODEL", "GLOBAL_MODEL", "CohortSetting", "JobCohort"]
+
+GLOBAL_MODEL = "FL_global_model.safetensors"
+BEST_MODEL = "best_FL_global_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortSetting:
+    """What an environment decides about a job's rounds.
+
+    ``window`` is how many sites may hold a task ahead of the first unsettled one; ``keep_until``
+    is the receipt after which sites let go of an update.
+    """
+
+    seed: int
+    window: int | None
+    keep_until: str
+    observer: Observer
+
+
+class JobCohort(Cohort):
+    """What ``Recipe.coordinate`` gets: rounds, and the means to record and keep their results."""
+
+    def __init__(
+        self, server: Server, sites: Sequence[str], run: Run, store: Store, setting: CohortSetting
+    ) -> None:
+        super().__init__(server, sites, self, setting.window)
+        self.run = run
+        self.history = run.history
+        self.seed = setting.seed
+        self._keep_until = setting.keep_until
+        self._store = store
+        self._observer_of_run = setting.observer
+        self._clock = server.context.clock
+        self._origin = self._clock.now()
+        self._records: dict[str, SiteRecord] = {}
+
+    def task(
+        self, number: int, total: int, name: str = "train", meta: Mapping[str, float] | None = None
+    ) -> RoundTask:
+        """Return the task of one round, numbered from 0."""
+        return RoundTask(
+            job=self.run.run_id,
+            number=number,
+            total=total,
+            name=name,
+            meta=dict(meta or {}),
+            keep_until=self._keep_until,
+        )
+
+    def begin_round(self, task: RoundTask, sites: Sequence[str]) -> float:
+        """Tell the observer that a round begins; returns its start in seconds of the run."""
+        self._records = {}
+        self._observer_of_run(RoundStarted(task.number, task.name, tuple(sites)))
+        return self._clock.now() - self._origin
+
+    async def end_round(
+        self, task: RoundTask, started: float, quorum: int, metrics: Mapping[str, float]
+    ) -> RoundRecord:
+        """Record a round, in the order of the cohort, in the history and its file."""
+        place = {site: index for index, site in enumerate(self.sites)}
+        sites = sorted(self._records.values(), key=lambda record: place[record.site])
+        record = RoundRecord(
+            number=task.number,
+            started=started,
+            ended=self._clock.now() - self._origin,
+            quorum=quorum,
+            sites=tuple(sites),
+            metrics=dict(metrics),
+            task=task.name,
+        )
+        self.history.rounds.append(record)
+        line = json.dumps(finite(self.history.row(record)))
+        await self._store.append("history.jsonl", line.encode() + b"\n")
+        self._observer_of_run(RoundFinished(record))
+        return record
+
+    async def checkpoint(self, model: TensorSet, version: int) -> None:
+        """Keep ``model`` as the run's global model; on return it can be read back."""
+        metadata = {"version": str(version), "run": self.run.run_id}
+        await self._store.write(GLOBAL_MODEL, file_chunks(model, metadata))
+        self.run.model = model
+
+    async def evaluated(
+        self, model: TensorSet, version: int, metrics: Mapping[str, float], better: Better | None
+    ) -> bool:
+        """Record how a version did; the best one so far is kept as a file and in the run."""
+        best = self.history.best()
+        is_best = better is not None and better(metrics, None if best is None else best.metrics)
+        self.history.models.append(ModelRecord(version, dict(metrics), is_best))
+        self._observer_of_run(ModelEvaluated(version, dict(metrics), is_best))
+        if is_best:
+            metadata = {"version": str(version), "run": self.run.run_id}
+            await self._store.write(BEST_MODEL, file_chunks(model, metadata))
+            self.run.best_version = version
+        return is_best
+
+    # RoundObserver
+
+    def site_started(self, number: int, site: str) -> None:
+        """Pass on that a site was given its task."""
+        self._observer_of_run(SiteStarted(number, site))
+
+    def site_finished(self, number: int, record: SiteRecord) -> None:
+        """Keep and pass on how a site's part ended, in seconds of the run."""
+        started, ended = record.started - self._origin, record.ended - self._origin
+        shifted = replace(record, started=started, ended=ended)
+        self._records[record.site] = shifted
+        self._observer_of_run(SiteFinished(number, shifted))
+

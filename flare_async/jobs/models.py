@@ -1,0 +1,105 @@
+"""What a recipe's ``model=`` may be, as the tensors that a server holds.
+
+This runs on the submitter's side: it is one of the three places that import a class by its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flare_async.errors import ConfigError, TensorFormatError
+from flare_async.jobs.work import Framework
+from flare_async.transfer.files import read_file
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["load_model"]
+
+FORMS = "give a torch.nn.Module, a dict of arrays or tensors, or an array"
+
+
+def load_model(
+    model: object, checkpoint: str | Path | None = None
+) -> tuple[TensorSet, Framework]:
+    """Return a private copy of the model's tensors and the framework they belong to.
+
+    ``checkpoint`` is a safetensors file whose tensors replace the model's; alone it is the model.
+
+    Raises:
+        ConfigError: it is no model; the hint lists what is.
+        WorkspaceError: the file cannot be read.
+        TensorFormatError: the file is no safetensors file.
+    """
+    if model is None and checkpoint is None:
+        raise ConfigError("model", None, "is missing", FORMS)
+    stored = None if checkpoint is None else read_file(checkpoint)
+    if model is None and stored is not None:
+        return stored, "numpy"
+    params = params_of(model)
+    try:
+        tensors = TensorSet.from_params(params).copy()
+    except TensorFormatError as exc:
+        raise ConfigError("model", shown(model), str(exc), FORMS) from exc
+    if not tensors:
+        raise ConfigError("model", shown(model), "has no tensors", FORMS)
+    framework: Framework = "torch" if any(is_torch(item) for item in params.values()) else "numpy"
+    if stored is None:
+        return tensors, framework
+    differences = tensors.same_specs(stored)
+    if differences:
+        problem = "does not fit the model: " + "; ".join(differences[:5])
+        raise ConfigError("initial_ckpt", str(checkpoint), problem)
+    return stored, framework
+
+
+def params_of(model: object) -> Mapping[str, object]:
+    """Return the named parameters of any accepted form. Raises ConfigError."""
+    if isinstance(model, Mapping) and ("class_path" in model or "path" in model):
+        model = instance_of(model)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        state: Mapping[str, object] = model.state_dict()
+        return state
+    if isinstance(model, Mapping):
+        return model
+    if isinstance(model, np.ndarray | list):
+        array = np.asarray(model, dtype=np.float32) if isinstance(model, list) else model
+        return {"numpy_key": array}
+    raise ConfigError("model", shown(model), "is no model", FORMS)
+
+
+def instance_of(config: Mapping[str, object]) -> object:
+    """Return the instance that ``{"class_path": "package.Class", "args": {...}}`` describes.
+
+    Raises:
+        ConfigError: there is no such class, or it cannot be called with these arguments.
+    """
+    path = config.get("class_path") or config.get("path")
+    args = config.get("args") or {}
+    module_name, _, name = str(path).rpartition(".")
+    if not isinstance(path, str) or not module_name or not isinstance(args, Mapping):
+        raise ConfigError("model.class_path", path, "is not 'package.module.Class'")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError("model.class_path", path, f"cannot be imported: {exc}") from exc
+    try:
+        made: object = found(**args)
+    except TypeError as exc:
+        raise ConfigError("model.args", dict(args), str(exc)) from exc
+    return made
+
+
+def is_torch(value: object) -> bool:
+    """Whether ``value`` is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def shown(model: object) -> str:
+    """Return a short name of what was given, for messages."""
+    return f"<{type(model).__name__}>" if not isinstance(model, str | int | float) else repr(model)

@@ -1,0 +1,118 @@
+"""A federated algorithm with a name: what coordinates it, and what its sites do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from flare_async.errors import ConfigError
+from flare_async.jobs.loops import new_loop
+from flare_async.jobs.run import Run
+from flare_async.jobs.work import Work, inside_worker
+
+if TYPE_CHECKING:
+    from flare_async.jobs.cohort import JobCohort
+    from flare_async.jobs.env import Env
+
+__all__ = ["Recipe"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Recipe(ABC):
+    """Base of all recipes: ``coordinate`` is the algorithm, ``work`` what the sites do.
+
+    ``name`` (letters, digits, dots, dashes) names the run folder, ``min_clients`` is how many
+    updates a round needs and how many sites a run needs to begin.
+    """
+
+    name: str
+    min_clients: int
+    num_rounds: int
+
+    def check_basics(self) -> None:
+        """Check the three fields that every recipe has. Raises ConfigError."""
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ConfigError("name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'")
+        positive("min_clients", self.min_clients)
+        positive("num_rounds", self.num_rounds)
+
+    @abstractmethod
+    async def coordinate(self, cohort: JobCohort) -> None:
+        """Run the algorithm with the sites of ``cohort``.
+
+        Waits for rounds only; cancelled when the run is aborted.
+        """
+
+    @abstractmethod
+    def work(self, site: str) -> Work:
+        """Return what that site does with a task."""
+
+    def start(self, env: Env) -> AbstractAsyncContextManager[Run]:
+        """Start a run inside an ``async with`` block; see ``Env.start``."""
+        return env.start(self)
+
+    async def run(self, env: Env, *, check: bool = True) -> Run:
+        """Run to the end inside an application's loop; cancelling aborts the run.
+
+        Raises:
+            ConfigError: recipe and environment do not fit.
+            RunFailed: the run failed and ``check`` is true.
+            RunAborted: somebody ended it and ``check`` is true.
+        """
+        async with self.start(env) as run:
+            pass
+        if check:
+            run.check()
+        return run
+
+    def execute(self, env: Env, *, check: bool = True) -> Run:
+        """Run to the end from a script or a notebook, on an event loop of its own.
+
+        Where a loop is running already, as in a notebook, that loop is in a thread of its own and
+        the caller blocks. Raises as ``run`` does.
+        """
+        if inside_worker():
+            raise ConfigError(
+                "execute",
+                self.name,
+                "a worker loads this file to find the training function and must not run it",
+                'put the call under if __name__ == "__main__":',
+            )
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._execute_here(env, check=check)
+        return self._execute_aside(env, check=check)
+
+    def _execute_here(self, env: Env, *, check: bool) -> Run:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(self.run(env, check=check))
+
+    def _execute_aside(self, env: Env, *, check: bool) -> Run:
+        found: list[Run] = []
+        failed: list[BaseException] = []
+
+        def target() -> None:
+            try:
+                found.append(self._execute_here(env, check=check))
+            except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread
+                failed.append(exc)
+
+        thread = threading.Thread(target=target, name=f"run of {self.name}")
+        thread.start()
+        thread.join()
+        if failed:
+            raise failed[0]
+        return found[0]
+
+
+def positive(field: str, value: object) -> int:
+    """Return ``value`` when it is an integer above 0. Raises ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(field, value, "an integer of at least 1 is needed")
+    return value

@@ -1,0 +1,100 @@
+"""Global generators and torch's threads around a call of user code, restored afterwards.
+
+Only code that runs alone in its process can have the global generators to itself: synchronous work
+inline, and work in a process. Threads and coroutines share them, so there only ``site.rng`` and
+``site.torch_rng()`` promise reproducible bits.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from flare_async.jobs.site import Site
+
+if TYPE_CHECKING:
+    import types
+
+__all__ = ["SingleTorchThread", "limit_torch_threads", "seeded"]
+
+
+@contextmanager
+def seeded(site: Site) -> Iterator[None]:
+    """Seed Python, NumPy and torch from (seed, round, site), and let torch use one thread.
+
+    torch is left alone unless it has been imported: importing it takes seconds.
+    """
+    words = site.seed_sequence(2).generate_state(12, np.uint32)
+    with ExitStack() as restore:
+        restore.callback(random.setstate, random.getstate())
+        random.seed(words[:4].tobytes())
+        restore.callback(np.random.set_state, np.random.get_state())
+        np.random.seed(words[4:8])
+        torch = _loaded_torch()
+        if torch is not None:
+            restore.callback(limit_torch_threads())
+            _seed_torch(torch, int.from_bytes(words[8:10].tobytes(), "little"), restore)
+        yield
+
+
+def _seed_torch(torch: types.ModuleType, seed: int, restore: ExitStack) -> None:
+    restore.callback(torch.set_rng_state, torch.get_rng_state())
+    if torch.cuda.is_initialized():
+        restore.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+def limit_torch_threads() -> Callable[[], None]:
+    """Let torch use one intra-op thread for what this thread calls; return what undoes it.
+
+    One and two threads add up in another order, which changes the last bits of a model.
+    """
+    torch = _loaded_torch()
+    before = 1 if torch is None else torch.get_num_threads()
+    if torch is None or before == 1:
+        return _nothing
+    torch.set_num_threads(1)
+
+    def undo() -> None:
+        torch.set_num_threads(before)
+
+    return undo
+
+
+def _loaded_torch() -> types.ModuleType | None:
+    torch = sys.modules.get("torch")
+    # Another thread may be in the middle of importing it.
+    return torch if hasattr(torch, "set_num_threads") else None
+
+
+def _nothing() -> None:
+    pass
+
+
+class SingleTorchThread:
+    """Hold torch at one thread while at least one of several interleaved coroutines is inside."""
+
+    __slots__ = ("_holders", "_undo")
+
+    def __init__(self) -> None:
+        self._holders = 0
+        self._undo: Callable[[], None] = _nothing
+
+    def __enter__(self) -> Self:
+        if self._holders == 0:
+            self._undo = limit_torch_threads()
+        self._holders += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._holders -= 1
+        if self._holders == 0:
+            self._undo()
+            self._undo = _nothing

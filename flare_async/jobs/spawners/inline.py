@@ -1,0 +1,77 @@
+"""Runs train functions on the event loop itself: deterministic, and the least overhead."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import Self
+
+import anyio.lowlevel
+
+from flare_async.errors import ConfigError
+from flare_async.jobs.seeding import SingleTorchThread, seeded
+from flare_async.jobs.site import SiteStates
+from flare_async.jobs.spawners.slots import Slots
+from flare_async.jobs.training import TrainOutcome, TrainTask, call, conclude, finish, prepare
+from flare_async.jobs.work import is_async
+from flare_async.transfer.pool import SlotPool
+
+__all__ = ["InlineSpawner"]
+
+
+class InlineSpawner:
+    """Calls synchronous train functions on the loop, which they block, and awaits async ones.
+
+    ``slots`` bounds how many async ones run at once. ``now`` measures ``TrainOutcome.seconds``.
+    """
+
+    def __init__(self, slots: int = 1, *, now: Callable[[], float] = time.perf_counter) -> None:
+        if slots < 1:
+            raise ConfigError("slots", slots, "at least one is needed")
+        self._count = slots
+        self._slots = Slots(SlotPool() for _ in range(slots))
+        self._states = SiteStates()
+        self._single = SingleTorchThread()
+        self._now = now
+
+    @property
+    def slots(self) -> int:
+        """How many tasks may run at once."""
+        return self._count
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.close()
+
+    async def run(self, task: TrainTask) -> TrainOutcome:
+        """Train once.
+
+        Waits for ever for a free slot, then for user code. Cancelling reaches an async train
+        function at its await; a synchronous one cannot be interrupted.
+
+        Raises:
+            TrainingFailed: user code raised, or returned no usable model.
+            LocalProtocolError: the spawner is closed.
+        """
+        pool = await self._slots.acquire()
+        try:
+            await anyio.lowlevel.checkpoint()  # a row of short trainings must not starve the loop
+            return await self._train(task, pool)
+        finally:
+            self._slots.release(pool)
+
+    async def _train(self, task: TrainTask, pool: SlotPool) -> TrainOutcome:
+        model, site = prepare(task, pool, self._states.of(task.site))
+        started = self._now()
+        with self._single:
+            if is_async(task.work.train):
+                result = call(task, model, site)
+            else:
+                with seeded(site):
+                    result = call(task, model, site)
+            if inspect.isawaitable(result):
+                result = await finish(site.name, result)
+        return conclude(task, result, pool, seconds=self._now() - started)

@@ -1,0 +1,244 @@
+"""What a process spawner and its worker say to each other, beside the tensors.
+
+A message is four bytes of length and a msgpack array: a tag and the fields in order. A worker runs
+user code, so the parent believes nothing: every field is checked before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgpack
+
+from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
+from flare_async.jobs.site import Plain, Scalar, SiteInfo, plain
+from flare_async.jobs.work import FRAMEWORKS, CodeReference, Framework
+from flare_async.model import ParamsType
+from flare_async.transfer.spec import TensorSpec, check_layout
+
+__all__ = [
+    "MAX_MESSAGE",
+    "PREFIX",
+    "Assignment",
+    "Done",
+    "Failed",
+    "Message",
+    "Setup",
+    "decode",
+    "encode",
+]
+
+PREFIX: Final = 4
+MAX_MESSAGE: Final = 64 * 1024 * 1024  # names and shapes of 100,000 tensors fit ten times
+
+SITE_FIELDS: Final = ("name", "index", "num_sites", "job_id", "seed", "round_number", "total_rounds")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The parent's import path, so that the worker finds what the user's file imports."""
+
+    path: tuple[str, ...]
+    pythonpath: str | None  # the variable as the parent has it
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One training; descriptors of the model's and the update's file travel with it.
+
+    ``model`` numbers the model's file: the same number is the same content.
+    """
+
+    code: CodeReference
+    framework: Framework
+    site: SiteInfo
+    meta: Mapping[str, Scalar]
+    model: int
+    specs: tuple[TensorSpec, ...]
+    aliases: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The update is in its file, laid out for the model's specs and these aliases."""
+
+    params_type: ParamsType
+    metrics: Mapping[str, float]
+    meta: Mapping[str, Scalar]
+    seconds: float
+    aliases: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """User code raised or returned no usable model; the fields are TrainingFailed's."""
+
+    problem: str
+    details: str
+
+
+Message = Setup | Assignment | Done | Failed
+
+
+def encode(message: Message) -> bytes:
+    """Return the length and the message.
+
+    Raises:
+        ConfigError: it holds what cannot travel.
+    """
+    tag, fields = _fields_of(message)
+    try:
+        body: bytes = msgpack.packb([tag, *fields], unicode_errors="surrogatepass")
+    except (ValueError, TypeError, OverflowError) as exc:
+        raise ConfigError("message", type(message).__name__, f"cannot travel: {exc}") from exc
+    if len(body) > MAX_MESSAGE:
+        raise ConfigError("message", type(message).__name__, f"has {len(body)} bytes")
+    return len(body).to_bytes(PREFIX, "big") + body
+
+
+def _fields_of(message: Message) -> tuple[str, list[object]]:
+    match message:
+        case Setup():
+            return "setup", [list(message.path), message.pythonpath]
+        case Assignment():
+            return "train", _assignment_fields(message)
+        case Done():
+            kind = message.params_type.value
+            parts = (dict(message.metrics), dict(message.meta), message.seconds)
+            return "done", [kind, *parts, dict(message.aliases)]
+        case Failed():
+            return "failed", [message.problem, message.details]
+
+
+def _assignment_fields(message: Assignment) -> list[object]:
+    code, site = message.code, message.site
+    return [
+        [code.path, code.qualname, code.package, list(code.args), dict(code.keywords)],
+        message.framework,
+        [getattr(site, name) for name in SITE_FIELDS] + [plain("config", site.config)],
+        dict(message.meta),
+        message.model,
+        [[spec.name, spec.dtype, list(spec.shape)] for spec in message.specs],
+        dict(message.aliases),
+    ]
+
+
+def decode(body: bytes | bytearray) -> Message:
+    """Return the message without its length.
+
+    Raises:
+        RemoteProtocolError: it is none of ours; nothing else is raised, whatever the bytes.
+    """
+    try:
+        parts = msgpack.unpackb(body, strict_map_key=True, unicode_errors="surrogatepass")
+        tag, *fields = _is(list, parts)
+        read = READERS[_is(str, tag)]
+        return read(fields)
+    except (FlareError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
+        problem = f"{len(body)} bytes, {type(exc).__name__}: {exc}"
+        raise RemoteProtocolError("worker_message", problem[:500]) from exc
+
+
+def _is(kind: type[T], value: object) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} is needed, got {type(value).__name__}")
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {_is(str, key): _is(str, item) for key, item in _is(dict, value).items()}
+
+
+def _scalars(value: object) -> dict[str, Scalar]:
+    return {_is(str, key): _scalar(item) for key, item in _is(dict, value).items()}
+
+
+def _scalar(value: object) -> Scalar:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"a scalar is needed, got {type(value).__name__}")
+
+
+def _plains(value: object) -> dict[str, Plain]:
+    return {_is(str, key): plain("config", item) for key, item in _is(dict, value).items()}
+
+
+def _read_setup(fields: Sequence[object]) -> Setup:
+    path, pythonpath = fields
+    return Setup(
+        path=tuple(_is(str, entry) for entry in _is(list, path)),
+        pythonpath=None if pythonpath is None else _is(str, pythonpath),
+    )
+
+
+def _read_assignment(fields: Sequence[object]) -> Assignment:
+    code, framework, site, meta, model, specs, aliases = fields
+    named = [TensorSpec.checked(*_is(list, spec)) for spec in _is(list, specs)]
+    tied = _texts(aliases)
+    check_layout(named, tied)
+    if framework not in FRAMEWORKS:
+        raise ValueError("unknown framework")
+    return Assignment(
+        _read_code(*_is(list, code)),
+        "torch" if framework == "torch" else "numpy",
+        _read_site(*_is(list, site)),
+        _scalars(meta),
+        _is(int, model),
+        tuple(named),
+        tied,
+    )
+
+
+def _read_code(
+    path: object, qualname: object, package: object, args: object, keywords: object
+) -> CodeReference:
+    return CodeReference(
+        path=_is(str, path),
+        qualname=_is(str, qualname),
+        package=_is(str, package),
+        args=tuple(plain("args", value) for value in _is(list, args)),
+        keywords=_plains(keywords),
+    )
+
+
+def _read_site(*fields: object) -> SiteInfo:
+    name, index, num_sites, job_id, seed, round_number, total_rounds, config = fields
+    return SiteInfo(
+        name=_is(str, name),
+        index=_is(int, index),
+        num_sites=_is(int, num_sites),
+        job_id=_is(str, job_id),
+        seed=_is(int, seed),
+        round_number=_is(int, round_number),
+        total_rounds=_is(int, total_rounds),
+        config=_plains(config),
+    )
+
+
+def _read_done(fields: Sequence[object]) -> Done:
+    kind, metrics, meta, seconds, aliases = fields
+    numbers = _is(dict, metrics)
+    return Done(
+        params_type=ParamsType(_is(str, kind)),
+        metrics={_is(str, key): _is(float, value) for key, value in numbers.items()},
+        meta=_scalars(meta),
+        seconds=_is(float, seconds),
+        aliases=_texts(aliases),
+    )
+
+
+def _read_failed(fields: Sequence[object]) -> Failed:
+    problem, details = fields
+    return Failed(_is(str, problem), _is(str, details))
+
+
+READERS: Final[Mapping[str, Callable[[Sequence[object]], Message]]] = {
+    "setup": _read_setup,
+    "train": _read_assignment,
+    "done": _read_done,
+    "failed": _read_failed,
+}

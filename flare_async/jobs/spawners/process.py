@@ -1,0 +1,216 @@
+"""Runs train functions in worker processes: parallel whatever they do, and safe from crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from flare_async.errors import (
+    ConfigError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TensorFormatError,
+    TrainingFailed,
+)
+from flare_async.jobs.spawners.handle import Death, WorkerProcess
+from flare_async.jobs.spawners.messages import Assignment, Done, Failed, decode, encode
+from flare_async.jobs.spawners.platform import MemoryFile, usable_cores
+from flare_async.jobs.spawners.shared import layout, read_tensors, write_tensors
+from flare_async.jobs.spawners.slots import Slots
+from flare_async.jobs.training import TrainOutcome, TrainTask
+from flare_async.jobs.work import CodeReference, code_of
+from flare_async.limits import MIB
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["ProcessSpawner"]
+
+CLOSED: Final = "the spawner was closed while the site trained"
+INLINE_BYTES: Final = MIB  # copying more than this would hold up the loop
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model in a nameless file; ``number`` tells workers that it is the same as before."""
+
+    tensors: TensorSet
+    number: int
+    file: MemoryFile
+
+
+class Seat:
+    """One worker, and the file that it writes updates to."""
+
+    __slots__ = ("_file", "turn", "worker")
+
+    def __init__(self, shutdown_timeout: float) -> None:
+        self.worker = WorkerProcess(shutdown_timeout)
+        self.turn: Slots[Seat] = Slots([self])
+        self._file: MemoryFile | None = None
+
+    def update_file(self, tensors: TensorSet) -> MemoryFile:
+        """Return a file with room for an update of that model, the former one if it fits."""
+        size = layout(tensors.specs, {})[1]
+        if self._file is None or self._file.nbytes != size:
+            self._file = None
+            self._file = MemoryFile(size)
+        return self._file
+
+    async def stop(self, *, gently: bool = False) -> None:
+        """Stop the worker; the next run starts another."""
+        try:
+            await self.worker.stop(gently=gently)
+        finally:
+            self._file = None  # a child of the worker may still hold it
+
+
+class ProcessSpawner:
+    """One worker process a slot, started when first used, never forked from this one's state.
+
+    A site always trains in the same worker, where its ``Site.state`` lives. A worker that dies, or
+    whose run is cancelled, takes the state of its sites with it; the next run starts another.
+    """
+
+    def __init__(self, slots: int | None = None, *, shutdown_timeout: float = 5.0) -> None:
+        self._count = max(1, usable_cores() - 1) if slots is None else slots
+        if self._count < 1:
+            raise ConfigError("slots", slots, "at least one is needed")
+        self._seats = [Seat(shutdown_timeout) for _ in range(self._count)]
+        self._placed: Placed | None = None
+        self._models = 0
+        self._placing = anyio.Lock()
+        self._closed = False
+
+    @property
+    def slots(self) -> int:
+        """How many tasks may run at once."""
+        return self._count
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are running."""
+        return [pid for seat in self._seats if (pid := seat.worker.pid) is not None]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all workers; runs under way fail with LocalProtocolError.
+
+        Idle workers are asked first, and may run their exit handlers. Each step (ask, terminate,
+        kill) waits at most ``shutdown_timeout``.
+        """
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for seat in self._seats:
+                    idle = seat.turn.close()
+                    end = seat.stop if idle else seat.worker.end
+                    group.start_soon(partial(end, gently=bool(idle)))
+        self._placed = None
+
+    async def run(self, task: TrainTask) -> TrainOutcome:
+        """Train once in the site's worker.
+
+        Waits for ever for the worker's turn, then for user code. Cancelling kills the worker:
+        terminated, then killed after ``shutdown_timeout``.
+
+        Raises:
+            TrainingFailed: user code raised, returned no usable model, or ended its process.
+            ConfigError: another process cannot find the train function, or its arguments or the
+                site's options cannot travel.
+            LocalProtocolError: the spawner is closed.
+        """
+        code = code_of(task.work.train)
+        seat = self._seats[task.site.index % self._count]
+        await seat.turn.acquire()
+        try:
+            return await self._train(task, code, seat)
+        finally:
+            seat.turn.release(seat)
+
+    async def _train(self, task: TrainTask, code: CodeReference, seat: Seat) -> TrainOutcome:
+        site = task.site.name
+        try:
+            return await self._exchange(task, code, seat)
+        except (TrainingFailed, ConfigError):
+            raise  # the worker is well
+        except Death as death:
+            problem, details = _obituary(death)
+        except (RemoteProtocolError, TensorFormatError, OSError) as exc:
+            problem, details = f"worker process: {exc}", ""
+        except BaseException:
+            await seat.stop()
+            raise
+        await seat.stop()
+        if self._closed:
+            raise LocalProtocolError(CLOSED)
+        raise TrainingFailed(site, problem, details)
+
+    async def _exchange(self, task: TrainTask, code: CodeReference, seat: Seat) -> TrainOutcome:
+        await seat.worker.start()
+        update = seat.update_file(task.tensors)
+        placed = await self._place(task.tensors)
+        message = encode(_assignment(task, code, placed.number))
+        fds = (placed.file.fileno(), update.fileno())
+        answer = decode(await seat.worker.exchange(message, fds))
+        if isinstance(answer, Failed):
+            raise TrainingFailed(task.site.name, answer.problem, answer.details)
+        if not isinstance(answer, Done):
+            raise RemoteProtocolError("worker_message", f"unexpected {type(answer).__name__}")
+        read = partial(read_tensors, update, task.tensors.specs, answer.aliases)
+        return TrainOutcome(
+            tensors=await _off_loop(task.tensors.nbytes, read),
+            params_type=answer.params_type,
+            metrics=answer.metrics,
+            meta=answer.meta,
+            seconds=answer.seconds,
+        )
+
+    async def _place(self, tensors: TensorSet) -> Placed:
+        """Return the model's file; all sites of a round share one model, so it is written once.
+
+        Waits for one copy of the model.
+        """
+        async with self._placing:
+            placed = self._placed
+            if placed is None or placed.tensors is not tensors:
+                file = MemoryFile(layout(tensors.specs, tensors.aliases)[1])
+                await _off_loop(tensors.nbytes, partial(write_tensors, file, tensors))
+                self._models += 1
+                placed = self._placed = Placed(tensors, self._models, file)
+            return placed
+
+
+async def _off_loop(nbytes: int, copy: Callable[[], ResultT]) -> ResultT:
+    """Copy in a thread what would hold up the loop; waits for the copy, bounded by its size."""
+    if nbytes <= INLINE_BYTES:
+        return copy()
+    return await anyio.to_thread.run_sync(copy)
+
+
+def _assignment(task: TrainTask, code: CodeReference, number: int) -> Assignment:
+    return Assignment(
+        code=code,
+        framework=task.work.framework,
+        site=task.site,
+        meta=task.meta,
+        model=number,
+        specs=task.tensors.specs,
+        aliases=task.tensors.aliases,
+    )
+
+
+def _obituary(death: Death) -> tuple[str, str]:
+    last = next((line for line in reversed(death.tail) if line.strip()), "")
+    problem = f"its worker process {death.status}" + (f"; last output: {last}" if last else "")
+    return problem, "\n".join(death.tail)

@@ -1,0 +1,145 @@
+"""One training of one site: the same steps in every kind of worker.
+
+``prepare`` makes the private copy and the ``Site``; ``call`` (and ``finish`` for coroutines) runs
+user code and turns whatever it raises into ``TrainingFailed``; ``conclude`` checks and detaches
+what came back. Spawners differ only in where they take these steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from flare_async.errors import FlareError, TrainingFailed
+from flare_async.jobs.result import checked_meta, checked_metrics, checked_model, checked_tensors
+from flare_async.jobs.site import Scalar, Site, SiteInfo
+from flare_async.jobs.work import Work
+from flare_async.model import FLModel, ParamsType
+from flare_async.transfer.pool import SlotPool
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["TrainOutcome", "TrainTask", "call", "conclude", "failure_of", "finish", "prepare"]
+
+MAX_TRACEBACK_LINES: Final = 50
+MAX_LINE: Final = 500
+MAX_PROBLEM: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TrainTask:
+    """What one site is to do in one round: the work, the model by reference, the facts."""
+
+    work: Work
+    tensors: TensorSet
+    site: SiteInfo
+    meta: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOutcome:
+    """What came back: an update nobody else can write to, and ``seconds`` spent in user code."""
+
+    tensors: TensorSet
+    params_type: ParamsType
+    metrics: Mapping[str, float]
+    meta: Mapping[str, Scalar]
+    seconds: float
+
+
+def prepare(task: TrainTask, pool: SlotPool, state: dict[str, object]) -> tuple[FLModel, Site]:
+    """Return what the train function is called with; the params are copied into ``pool``.
+
+    Raises:
+        TrainingFailed: the framework is not installed, or has no such element type.
+    """
+    info = task.site
+    try:
+        params = pool.take(task.tensors, task.work.framework)
+    except FlareError as exc:
+        raise TrainingFailed(info.name, str(exc)) from exc
+    model = FLModel(
+        params_type=ParamsType.FULL,
+        params=params,
+        current_round=info.round_number,
+        total_rounds=info.total_rounds,
+        meta=dict(task.meta),
+    )
+    return model, Site(info, state)
+
+
+def call(task: TrainTask, model: FLModel, site: Site) -> object:
+    """Call the train function once; returns what it returns, which may be awaitable.
+
+    Raises:
+        TrainingFailed: it raised anything but KeyboardInterrupt, which passes.
+    """
+    try:
+        return task.work.train(model, site)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the host
+        failed = failure_of(site.name, error)
+    # Raised outside of the handler: a chained error would keep user code's frames, and through
+    # them the slot's memory, alive for as long as the failure is remembered.
+    raise failed
+
+
+async def finish(site: str, result: Awaitable[object]) -> object:
+    """Await what an async train function returned.
+
+    Waits for ever: training may take as long as it needs, the round's deadline cancels it.
+
+    Raises:
+        TrainingFailed: it raised anything but KeyboardInterrupt or its own cancellation.
+    """
+    try:
+        return await result
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:  # noqa: BLE001 - as in call
+        failed = failure_of(site, error)
+    raise failed
+
+
+def failure_of(site: str, error: BaseException) -> TrainingFailed:
+    """Return the typed error for what user code raised; ``details`` is the traceback's text."""
+    # The first frame is ours, unless the call itself failed and there is no other.
+    trace = error.__traceback__ and (error.__traceback__.tb_next or error.__traceback__)
+    lines = "".join(traceback.format_exception(error.with_traceback(trace))).splitlines()
+    shown = [line[:MAX_LINE] for line in lines]
+    if len(shown) > MAX_TRACEBACK_LINES:
+        cut = len(shown) - MAX_TRACEBACK_LINES + 1
+        shown = [f"... {cut} lines", *shown[cut:]]
+    problem = f"{type(error).__name__}: {_text_of(error)}"
+    return TrainingFailed(site, problem[:MAX_PROBLEM], "\n".join(shown))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - __str__ is user code too
+        return "<its str() failed>"
+
+
+def conclude(
+    task: TrainTask, result: object, pool: SlotPool, *, seconds: float = 0.0, detach: bool = True
+) -> TrainOutcome:
+    """Check what user code returned and cut it loose from the slot and from live objects.
+
+    ``detach=False`` is for a caller that copies the tensors before anything else happens.
+
+    Raises:
+        TrainingFailed: the result is no usable model; the message says what to return.
+    """
+    site = task.site.name
+    model = checked_model(site, result)
+    return TrainOutcome(
+        tensors=checked_tensors(site, model, task.tensors, pool, detach=detach),
+        params_type=ParamsType(model.params_type or ParamsType.FULL),
+        metrics=checked_metrics(site, model.metrics),
+        meta=checked_meta(site, model.meta),
+        seconds=seconds,
+    )

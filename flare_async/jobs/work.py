@@ -1,0 +1,142 @@
+"""What a recipe asks a site to do, and how that code is named for another process."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from flare_async.errors import ConfigError
+from flare_async.jobs.site import Plain, Site, plain
+from flare_async.model import FLModel
+
+__all__ = [
+    "JOB_MODULE",
+    "CodeReference",
+    "Framework",
+    "TrainFunction",
+    "Work",
+    "code_of",
+    "inside_worker",
+    "is_async",
+]
+
+TrainFunction: TypeAlias = Callable[[FLModel, Site], FLModel | Awaitable[FLModel]]
+Framework: TypeAlias = Literal["numpy", "torch"]
+
+FRAMEWORKS: Final = ("numpy", "torch")
+JOB_MODULE: Final = "__flare_job__"  # the name under which a worker loads the user's file
+REMEDY: Final = "define it with def at the top of a .py file, or run it inline or in threads"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A training function and the framework whose tensors it wants in ``FLModel.params``.
+
+    Raises:
+        ConfigError: ``train`` cannot be called, or the framework is unknown.
+    """
+
+    train: TrainFunction
+    framework: Framework = "numpy"
+
+    def __post_init__(self) -> None:
+        if not callable(self.train):
+            raise ConfigError("train", self.train, "is no function (model, site) -> FLModel")
+        if self.framework not in FRAMEWORKS:
+            raise ConfigError("framework", self.framework, f"use one of {', '.join(FRAMEWORKS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class CodeReference:
+    """A function as another process of this machine finds it: a file, and its name in there.
+
+    ``package`` is the package that the file belongs to, so that its relative imports work;
+    ``args`` and ``keywords`` are those of a ``functools.partial``.
+    """
+
+    path: str
+    qualname: str
+    package: str = ""
+    args: tuple[Plain, ...] = ()
+    keywords: Mapping[str, Plain] = field(default_factory=dict)
+
+
+def inside_worker() -> bool:
+    """Say whether this process is a worker that loads, or has loaded, a user's job file.
+
+    A job file that starts its run without ``if __name__ == "__main__":`` would otherwise start
+    another run in every worker.
+    """
+    return JOB_MODULE in sys.modules
+
+
+def is_async(train: TrainFunction) -> bool:
+    """Say whether calling ``train`` gives a coroutine, seen from its definition."""
+    function: object = train
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an instance with async __call__
+    )
+
+
+def code_of(train: TrainFunction) -> CodeReference:
+    """Name the file and the function, for a worker that loads the file by its path.
+
+    Raises:
+        ConfigError: another process could not find the function, or not call it with the same
+            arguments; the hint says what to do.
+    """
+    args: tuple[Plain, ...] = ()
+    keywords: dict[str, Plain] = {}
+    function: object = train
+    if isinstance(train, functools.partial):
+        function = train.func
+        args = tuple(_argument(f"train.args[{at}]", value) for at, value in enumerate(train.args))
+        keywords = {key: _argument(f"train.{key}", value) for key, value in train.keywords.items()}
+    if not isinstance(function, types.FunctionType):
+        raise ConfigError(
+            "train", train, f"{type(function).__name__} cannot run in another process", REMEDY
+        )
+    path, package = _home_of(function)
+    return CodeReference(path, function.__qualname__, package, args, keywords)
+
+
+def _argument(field_name: str, value: object) -> Plain:
+    if isinstance(value, tuple):
+        raise ConfigError(field_name, value, "a tuple would arrive as a list", "use a list")
+    return plain(field_name, value)
+
+
+def _home_of(function: types.FunctionType) -> tuple[str, str]:
+    name = function.__qualname__
+    if "<" in name:
+        kind = "a lambda" if name.endswith("<lambda>") else "defined inside a function"
+        raise ConfigError("train", name, f"{kind}: another process cannot find it", REMEDY)
+    module = sys.modules.get(function.__module__)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None:
+        raise ConfigError(
+            "train",
+            name,
+            f"module {function.__module__} has no file (interactive session?)",
+            REMEDY,
+        )
+    if _resolved(module, name) is not function:
+        raise ConfigError(
+            "train", name, f"is not what {file} calls so (decorated or redefined?)", REMEDY
+        )
+    return str(Path(file).absolute()), module.__package__ or ""
+
+
+def _resolved(module: types.ModuleType, qualname: str) -> object:
+    found: object = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found

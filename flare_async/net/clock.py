@@ -1,0 +1,32 @@
+"""The clock port on an event loop: monotonic seconds of production, virtual ones of a SimLoop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from flare_async.ports import Timer
+
+__all__ = ["LoopClock"]
+
+
+class LoopClock:
+    """Tell the time of one event loop and call back on it."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Bind to ``loop``, by default the running one.
+
+        Raises:
+            RuntimeError: no loop was given and none is running.
+        """
+        self._loop = asyncio.get_running_loop() if loop is None else loop
+
+    def now(self) -> float:
+        """Return the loop's monotonic seconds."""
+        return self._loop.time()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` on the loop at ``when``; the handle cancels it."""
+        return self._loop.call_at(when, callback)

@@ -1,0 +1,43 @@
+"""What all sessions of one role have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anyio.abc import TaskGroup
+
+from flare_async.limits import Limits
+from flare_async.net.watchdog import Watchdog
+from flare_async.ports import Clock, Random
+from flare_async.wire.frames import PROTOCOL_VERSION, Hello
+from flare_async.wire.windows import CreditBudget
+
+__all__ = ["Endpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A role's name, ports and limits, the task group that owns its pumps, its process's budget."""
+
+    name: str
+    role: str
+    clock: Clock
+    random: Random
+    watchdog: Watchdog
+    limits: Limits
+    tasks: TaskGroup
+    budget: CreditBudget
+    token: bytes = b""
+
+    def hello(self, frame_bytes: int) -> Hello:
+        """Return a fresh hello: each session has an id of its own, and takes frames so long."""
+        return Hello(
+            version=PROTOCOL_VERSION,
+            peer=self.name,
+            session=self.random.token(16),
+            epoch=0,
+            token=self.token,
+            role=self.role,
+            window=min(self.limits.control_bytes, self.limits.window_bytes),
+            frame_bytes=frame_bytes,
+        )

@@ -1,0 +1,56 @@
+"""Pings a quiet link and notices one that stays silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flare_async.limits import Limits
+from flare_async.ports import Clock, Timer
+
+__all__ = ["SILENT_INTERVALS", "Heartbeat"]
+
+SILENT_INTERVALS = 3
+
+
+class Heartbeat:
+    """Calls ``ping`` each interval without a word from the peer, and ``silent`` after three.
+
+    Any frame counts as a word, so a link that is busy with bulk sends no pings at all.
+    """
+
+    __slots__ = ("_clock", "_interval", "_ping", "_silent", "_timer", "heard")
+
+    def __init__(
+        self, clock: Clock, limits: Limits, ping: Callable[[], None], silent: Callable[[float], None]
+    ) -> None:
+        self._clock = clock
+        self._interval = limits.heartbeat_interval
+        self._ping = ping
+        self._silent = silent
+        self.heard = clock.now()
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Begin to watch; ``heard`` is moved on by the session with each read."""
+        self.heard = self._clock.now()
+        self._timer = self._clock.call_at(self.heard + self._interval, self._beat)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _beat(self) -> None:
+        now = self._clock.now()
+        quiet = now - self.heard
+        if quiet >= SILENT_INTERVALS * self._interval:
+            self._timer = None
+            self._silent(quiet)
+            return
+        if quiet >= self._interval:
+            self._ping()
+            due = now + self._interval
+        else:
+            due = self.heard + self._interval
+        self._timer = self._clock.call_at(due, self._beat)

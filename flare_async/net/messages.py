@@ -1,0 +1,68 @@
+"""Typed messages over a channel: a four-byte length, then one message of a closed schema."""
+
+from __future__ import annotations
+
+import struct
+from typing import Generic, TypeVar
+
+import anyio
+
+from flare_async.errors import RemoteProtocolError
+from flare_async.net.channel import Channel
+from flare_async.wire.schema import Schema
+
+__all__ = ["Messages"]
+
+MessageT = TypeVar("MessageT")
+LENGTH = struct.Struct(">I")
+
+
+class Messages(Generic[MessageT]):
+    """Sends and receives the messages of ``schema``; at most ``control_bytes`` each."""
+
+    __slots__ = ("_buffer", "_schema", "channel")
+
+    def __init__(self, channel: Channel, schema: Schema) -> None:
+        self.channel = channel
+        self._schema = schema
+        self._buffer = b""
+
+    def post(self, message: MessageT) -> None:
+        """Queue one message and return at once; for the few messages that end something."""
+        body = self._schema.encode(message)
+        self.channel.send_soon(LENGTH.pack(len(body)) + body)
+
+    async def send(self, message: MessageT) -> None:
+        """Send one message; waits, is bounded and fails as ``Channel.send`` is."""
+        self.post(message)
+        await self.channel.drained()
+
+    async def receive(self) -> MessageT:
+        """Wait for the next message as long as the session lives; cancelling loses nothing.
+
+        Raises:
+            anyio.EndOfStream: the peer has ended its direction between two messages.
+            RemoteProtocolError: a message is too long or not of the schema.
+            ChannelReset: the peer gave the channel up.
+            LinkError: the link was lost.
+        """
+        limits = self.channel.session.limits
+        while (length := self._length()) is None or len(self._buffer) < LENGTH.size + length:
+            if length is not None and length > limits.control_bytes:
+                raise RemoteProtocolError("message_too_long", f"{length} bytes")
+            try:
+                self._buffer += await self.channel.receive()
+            except anyio.EndOfStream:
+                if self._buffer:
+                    raise RemoteProtocolError("truncated", "a message ends early") from None
+                raise
+        end = LENGTH.size + length
+        body, self._buffer = self._buffer[LENGTH.size : end], self._buffer[end:]
+        message: MessageT = self._schema.decode(body, limits)
+        return message
+
+    def _length(self) -> int | None:
+        if len(self._buffer) < LENGTH.size:
+            return None
+        length: int = LENGTH.unpack_from(self._buffer)[0]
+        return length

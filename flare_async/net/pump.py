@@ -1,0 +1,137 @@
+"""Moves frames from a session's machine to its link, and notices a link that takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from flare_async.errors import SendStalled
+from flare_async.limits import Limits
+from flare_async.net.link import Link
+from flare_async.net.watchdog import Progress, Watch, Watchdog
+from flare_async.ports import Clock
+from flare_async.wire.session import SessionMachine
+
+__all__ = ["Pump"]
+
+
+class Pump:
+    """Sends at once while the link is writable; otherwise one task, started late, waits for it.
+
+    ``on_stall`` is called once when the link has accepted no byte for ``send_timeout`` seconds
+    while frames waited: such a link may hold half a frame and must never be used again.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_flushing",
+        "_limits",
+        "_link",
+        "_machine",
+        "_on_stall",
+        "_parked",
+        "_pending",
+        "_progress",
+        "_running",
+        "_tasks",
+        "_turn",
+        "_watch",
+        "_watchdog",
+    )
+
+    def __init__(
+        self, link: Link, machine: SessionMachine, limits: Limits, on_stall: Callable[..., None]
+    ) -> None:
+        self._link = link
+        self._machine = machine
+        self._limits = limits
+        self._on_stall = on_stall
+        # One bulk frame a turn: the link's own mark then decides whether another one may follow.
+        self._turn = sys.maxsize if link.by_reference else min(link.frame_bytes, limits.frame_bytes)
+        self._flushing = False
+        self._running = False
+        self._ended = False
+        self._pending = 0
+        self._parked: asyncio.Future[None] | None = None
+        self._watch: Watch | None = None
+
+    def bind(self, clock: Clock, watchdog: Watchdog, tasks: TaskGroup) -> None:
+        """Say whose clock, watchdog and task group to use."""
+        self._clock = clock
+        self._watchdog = watchdog
+        self._tasks = tasks
+        self._progress = Progress(clock.now())
+
+    def flush(self) -> None:
+        """Send what may be sent now; never blocks."""
+        if self._flushing or self._ended:
+            return
+        self._flushing = True
+        try:
+            while self._machine.has_frames:
+                if not self._link.writable:
+                    self._resume_later()
+                    return
+                frames = self._machine.frames_to_send(self._turn)
+                if not frames:
+                    return
+                self._link.send_soon(frames)
+        finally:
+            self._flushing = False
+
+    def stop(self) -> None:
+        """Send nothing more; ends the task."""
+        self._ended = True
+        self._disarm()
+        if self._parked is not None and not self._parked.done():
+            self._parked.set_result(None)
+
+    def _resume_later(self) -> None:
+        if not self._running:
+            self._running = True
+            self._tasks.start_soon(self._run, name=f"pump to {self._link.address}")
+        elif self._parked is not None and not self._parked.done():
+            self._parked.set_result(None)
+
+    async def _run(self) -> None:
+        while not self._ended:
+            self._arm()
+            try:
+                await self._link.wait_writable()
+            finally:
+                self._disarm()
+            # A link that stays writable would otherwise keep the loop to itself.
+            await anyio.lowlevel.checkpoint()
+            self.flush()
+            if not self._ended and (self._link.writable or not self._machine.has_frames):
+                await self._park()
+
+    async def _park(self) -> None:
+        self._parked = asyncio.get_running_loop().create_future()
+        try:
+            await self._parked
+        finally:
+            self._parked = None
+
+    def _arm(self) -> None:
+        self._pending = self._link.pending
+        self._progress.feed(self._clock.now())
+        self._watch = self._watchdog.watch(
+            self._progress, self._limits.send_timeout, self._check_progress
+        )
+
+    def _disarm(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _check_progress(self, idle: float) -> None:
+        if self._link.pending < self._pending:
+            self._arm()  # slow, but it moves
+        else:
+            self._on_stall(SendStalled(self._link.address, idle, self._link.pending))

@@ -1,0 +1,334 @@
+"""One peer over one link: opens and accepts channels, moves frames, notices a lost link."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from flare_async.errors import (
+    ChannelReset,
+    FlareError,
+    HandshakeFailed,
+    LinkLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SendStalled,
+)
+from flare_async.net.channel import Channel
+from flare_async.net.endpoint import Endpoint
+from flare_async.net.heartbeat import Heartbeat
+from flare_async.net.link import Link
+from flare_async.net.pump import Pump
+from flare_async.wire import events
+from flare_async.wire.frames import Data, Frame, Hello, Landed, ResetCode
+from flare_async.wire.session import OpenOptions, SessionMachine, Side
+from flare_async.wire.windows import CreditBudget
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Channels to one peer, over one link, as long as the ``async with`` block lasts.
+
+    Entering waits for the peer's hello, bounded by ``handshake_timeout``; leaving says goodbye and
+    closes the link, bounded by ``shutdown_timeout``. Iterating yields the channels that the peer
+    opens, except those whose topic has a handler (``serve``).
+
+    Raises:
+        HandshakeFailed: the peer's hello did not come in time, or does not fit.
+    """
+
+    def __init__(self, link: Link, side: Side, endpoint: Endpoint) -> None:
+        self.clock = endpoint.clock
+        self.limits = endpoint.limits
+        self.watchdog = endpoint.watchdog
+        self.link = link
+        self.peer = link.address
+        self.hello: Hello | None = None
+        self.error: FlareError | None = None
+        self._endpoint = endpoint
+        self._ended = False
+        self._channels: dict[int, Channel] = {}
+        self._accepted: deque[Channel] = deque()
+        self._handlers: dict[str, Callable[[Channel], None]] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._end_waiters: list[asyncio.Future[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self.machine = SessionMachine(
+            side,
+            self.limits,
+            sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes),
+            CreditBudget(self.limits.link_bytes, endpoint.budget),
+        )
+        self._pump = Pump(link, self.machine, self.limits, self._send_stalled)
+        self._pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
+        self._heartbeat = Heartbeat(endpoint.clock, self.limits, self._ping, self._silent)
+
+    def __repr__(self) -> str:
+        return f"<Session of {self._endpoint.name} with {self.peer}>"
+
+    async def __aenter__(self) -> Self:
+        """Exchange hellos."""
+        limits = self.limits
+        accepts = sys.maxsize if self.link.by_reference else limits.frame_bytes
+        self.machine.hello(self._endpoint.hello(accepts))
+        self.link.start(self)
+        if not self.link.by_reference:  # what lives in this process cannot fall silent
+            self._heartbeat.start()
+        self.flush()
+        try:
+            with anyio.move_on_after(limits.handshake_timeout):
+                while self.hello is None and not self._ended:
+                    await self._park()
+            if self.hello is None:
+                raise self._handshake_error()
+        except BaseException:
+            self._end(self.error)
+            self.link.abort()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Say goodbye and close the link; bounded by ``shutdown_timeout``, then by force."""
+        if not self._ended:
+            self.machine.leave(0, "done")
+            self.flush()
+            self._end(None)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
+            await self.link.aclose()
+        self.link.abort()
+
+    def __aiter__(self) -> Self:
+        """Return itself: iterating yields the channels that the peer opens."""
+        return self
+
+    async def __anext__(self) -> Channel:
+        """Wait for ever for the peer's next channel; the heartbeat ends it when the link dies.
+
+        Raises:
+            LinkError: the link was lost.
+        """
+        while not self._accepted:
+            if self._ended:
+                if self.error is not None:
+                    raise self.error
+                raise StopAsyncIteration
+            await self._park()
+        return self._accepted.popleft()
+
+    def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
+        """Give channels of ``topic`` to ``handler`` at once, on the reading path.
+
+        The handler must neither block nor raise.
+        """
+        self._handlers[topic] = handler
+
+    def open(self, topic: str, header: bytes = b"", options: OpenOptions | None = None) -> Channel:
+        """Open a channel; data may be queued at once. Raises the session's error when it ended."""
+        if self._ended:
+            raise self.error or LinkLost(self.peer, "the session has ended")
+        options = options or OpenOptions()
+        number = self.machine.open(topic, header, options=options)
+        channel = Channel(self, number, topic, urgent=options.urgent)
+        if options.end:
+            channel.sends_nothing()
+        self._channels[number] = channel
+        self.flush()
+        return channel
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session is over; ``error`` says why when it was not orderly."""
+        return self._ended
+
+    async def wait_ended(self) -> None:
+        """Wait for ever until the session is over; the heartbeat bounds it when the link dies."""
+        if not self._ended:
+            future = self.new_future()
+            self._end_waiters.append(future)
+            try:
+                await future
+            finally:
+                if future in self._end_waiters:
+                    self._end_waiters.remove(future)
+
+    # For channels
+
+    def new_future(self) -> asyncio.Future[None]:
+        """Return a bare wake-up; it never carries an item."""
+        return self._loop.create_future()
+
+    def consumed(self, number: int, nbytes: int) -> None:
+        """Take note that the application has consumed bytes of a channel."""
+        for event in self.machine.consume(number, nbytes, self.clock.now()):
+            self._handle(event)
+        self.flush()
+
+    def is_open(self, number: int) -> bool:
+        """Whether the channel is still in the table."""
+        return number in self._channels
+
+    def forget(self, number: int) -> None:
+        """Drop a channel that was reset here."""
+        self._channels.pop(number, None)
+
+    def flush(self) -> None:
+        """Send what may be sent now; never blocks."""
+        self._pump.flush()
+
+    # For the link
+
+    def receive(self, frames: Sequence[Frame | Landed]) -> None:
+        """Judge what one read brought and hand the events on."""
+        if self._ended:
+            return
+        now = self._heartbeat.heard = self.clock.now()
+        for frame in frames:
+            item = self._land(frame) if isinstance(frame, Data) and frame.payload else frame
+            try:
+                found = self.machine.receive(item, now)
+            except RemoteProtocolError as exc:
+                self._refuse(exc)
+                return
+            for event in found:
+                self._handle(event)
+                if self._ended:
+                    return
+        if self.machine.has_frames:
+            self.flush()
+
+    def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
+        """Say where payload bytes may land; a channel that is gone has no say."""
+        found = self._channels.get(channel)
+        return None if found is None else found.destination(offset, length)
+
+    def lost(self, error: FlareError | None) -> None:
+        """End the session, because its link has ended."""
+        if not self._ended:
+            if isinstance(error, RemoteProtocolError):
+                self._refuse(error)
+            else:
+                self._end(error or LinkLost(self.peer, "the connection ended without a goodbye"))
+
+    # Internals
+
+    def _land(self, frame: Data) -> Data | Landed:
+        # A memory link brings the sender's own object: what was leased must be copied here,
+        # where a byte transport would have received straight into it.
+        channel = self._channels.get(frame.channel)
+        if channel is None:
+            return frame
+        view = channel.destination(frame.offset, len(frame.payload))
+        if view is None or len(view) < len(frame.payload):
+            return frame
+        view[:] = frame.payload
+        return Landed(frame.channel, frame.offset, len(frame.payload))
+
+    def _handle(self, event: events.Event) -> None:
+        match event:
+            case events.Arrived(number, payload):
+                self._channels[number].arrived(payload)
+            case events.LandedBytes(number, length):
+                self._channels[number].landed_piece(length)
+            case events.Credited(number):
+                self._channels[number].credited()
+            case events.Ended(number, trailer):
+                self._channels[number].ended(trailer)
+            case events.Finished(number):
+                self._channels.pop(number).finished()
+            case events.Opened():
+                self._accept(event)
+            case events.WasReset(number, code, message):
+                self._was_reset(number, code, message)
+            case events.PeerHello(hello):
+                self.hello = hello
+                self.peer = hello.peer
+                self._wake()
+            case events.PeerLeft(code, message):
+                left = LinkLost(self.peer, f"left with code {code} ({message})")
+                self._end(None if code == 0 else left)
+            case events.Ponged():
+                pass
+
+    def _accept(self, event: events.Opened) -> None:
+        channel = Channel(self, event.channel, event.topic, urgent=event.urgent)
+        channel.header = event.header
+        if event.end:
+            channel.ended(b"")
+        self._channels[event.channel] = channel
+        handler = self._handlers.get(event.topic)
+        if handler is not None:
+            handler(channel)
+        elif len(self._accepted) >= self.limits.channels:
+            channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
+        else:
+            self._accepted.append(channel)
+            self._wake()
+
+    def _was_reset(self, number: int, code: int, message: str) -> None:
+        channel = self._channels.pop(number)
+        channel.fail(ChannelReset(self.peer, channel.topic, code, message))
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        self.machine.leave(int(ResetCode.PROTOCOL), error.reason)
+        self.flush()
+        self._end(error)
+        self.link.abort()
+
+    def _end(self, error: FlareError | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self.error = error
+        self._heartbeat.stop()
+        self._pump.stop()
+        reason = error or LinkLost(self.peer, "the session has ended")
+        self.machine.close()
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.fail(reason)
+        self._wake()
+        for future in self._end_waiters:
+            if not future.done():
+                future.set_result(None)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _park(self) -> None:
+        if self._waiter is not None:
+            raise LocalProtocolError(f"{self!r} already has somebody who accepts channels")
+        self._waiter = self.new_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _ping(self) -> None:
+        self.machine.ping(0)
+        self.flush()
+
+    def _silent(self, seconds: float) -> None:
+        self._end(LinkLost(self.peer, f"silent for {seconds:.1f} s"))
+        self.link.abort()
+
+    def _send_stalled(self, error: SendStalled) -> None:
+        self._end(error)
+        self.link.abort()
+
+    def _handshake_error(self) -> FlareError:
+        if isinstance(self.error, RemoteProtocolError):
+            return HandshakeFailed(self.link.address, str(self.error))
+        if self._ended:
+            return HandshakeFailed(self.link.address, str(self.error or "it left at once"))
+        seconds = self.limits.handshake_timeout
+        return HandshakeFailed(self.link.address, f"sent no hello within {seconds:g} s")

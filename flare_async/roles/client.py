@@ -1,0 +1,180 @@
+"""The client: connects to its server and works on the tasks that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+import structlog
+
+from flare_async.errors import FlareError, RemoteProtocolError, TrainingFailed
+from flare_async.net.channel import Channel
+from flare_async.net.messages import Messages
+from flare_async.net.session import Session
+from flare_async.roles.context import Context
+from flare_async.roles.messages import (
+    OFFER_SCHEMA,
+    RECEIVED,
+    TASK_SCHEMA,
+    TASK_TOPIC,
+    Receipt,
+    Scalar,
+    TaskFailed,
+    TaskMessage,
+    TaskOffer,
+    TaskResult,
+    TaskStarted,
+)
+from flare_async.transfer.shelf import Offer
+from flare_async.transfer.sink import MemorySink
+from flare_async.transfer.tensors import TensorSet
+from flare_async.wire.frames import ResetCode
+from flare_async.wire.session import Side
+
+__all__ = ["Client", "SiteResult", "SiteTask", "Worker"]
+
+DETAILS_BYTES = 16_384
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTask:
+    """A task as a site's worker gets it; ``tensors`` are shared and must not be written to."""
+
+    job: str
+    task: str
+    round_number: int
+    total_rounds: int
+    tensors: TensorSet
+    meta: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteResult:
+    """What a worker made of a task; the client owns ``tensors`` from now on.
+
+    ``received`` are the metrics of the model as it came, ``metrics`` those of the work.
+    """
+
+    tensors: TensorSet | None
+    params_type: str
+    metrics: Mapping[str, float]
+    meta: Mapping[str, Scalar] = field(default_factory=dict)
+    seconds: float = 0.0
+    received: Mapping[str, float] = field(default_factory=dict)
+
+
+class Worker(Protocol):
+    """Does a site's work."""
+
+    async def run(self, task: SiteTask) -> SiteResult:
+        """Work on one task; cancelled when the server revokes it. Raises TrainingFailed."""
+
+
+class Client:
+    """One site. ``gate`` bounds how many tasks of a process hold a model at once."""
+
+    def __init__(
+        self,
+        context: Context,
+        name: str,
+        worker: Worker,
+        gate: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        self.context = context
+        self.name = name
+        self.shelf = context.shelf(name)
+        self._worker = worker
+        self._gate = gate or nullcontext()
+        self._endpoint = context.endpoint(name, "client")
+
+    async def run(self, address: str) -> None:
+        """Connect and serve until the server says goodbye.
+
+        Waits for tasks for ever: the heartbeat ends it when the link dies. Cancelling says goodbye
+        and cancels the tasks under way.
+
+        Raises:
+            ConnectFailed: no connection.
+            LinkError: the link was lost.
+        """
+        link = await self.context.network.connect(address)
+        async with Session(link, Side.CONNECTOR, self._endpoint) as session:
+            self.shelf.attach(session)
+            async for channel in session:
+                if channel.topic == TASK_TOPIC:
+                    self.context.tasks.start_soon(self._task, channel, name=f"task at {self.name}")
+                else:
+                    channel.reset(ResetCode.REFUSED, "a site takes tasks only")
+
+    async def _task(self, channel: Channel) -> None:
+        stream: Messages[TaskMessage] = Messages(channel, TASK_SCHEMA)
+        with anyio.CancelScope() as scope:
+            channel.on_failed = scope.cancel  # a reset is the revocation of the lease
+            try:
+                offer = OFFER_SCHEMA.decode(channel.header, self.context.limits)
+                await self._work(stream, offer)
+            except TrainingFailed as exc:
+                details = exc.details[-DETAILS_BYTES:]
+                stream.post(TaskFailed(exc.problem[-DETAILS_BYTES:], details))
+                channel.end()
+            except RemoteProtocolError as exc:
+                channel.reset(ResetCode.PROTOCOL, exc.reason)
+            except FlareError as exc:
+                log.info("task_given_up", site=self.name, code=exc.code, error=str(exc))
+                channel.reset(ResetCode.INTERNAL, exc.code)
+
+    async def _work(self, stream: Messages[TaskMessage], offer: TaskOffer) -> None:
+        async with self._gate:
+            held, message = await self._train(stream, offer)
+        try:
+            stream.post(message)
+            await self._wait_for(stream, offer.keep_until)
+            if held is not None:
+                self.shelf.withdraw(held)
+            await self._wait_for(stream, "")
+            stream.channel.end()
+        finally:
+            if held is not None:
+                self.shelf.withdraw(held)
+
+    async def _train(
+        self, stream: Messages[TaskMessage], offer: TaskOffer
+    ) -> tuple[Offer | None, TaskResult]:
+        # The tensors live in this frame only: what is waited for later is held by the offer alone.
+        sink = MemorySink(memory_bytes=self.context.limits.memory_bytes)
+        await self.context.downloader.fetch(stream.channel.session, offer.model, sink)
+        stream.post(TaskStarted())
+        result = await self._worker.run(
+            SiteTask(
+                offer.job,
+                offer.task,
+                offer.round_number,
+                offer.total_rounds,
+                sink.tensors,
+                offer.meta,
+            )
+        )
+        held = None
+        if result.tensors is not None:
+            held = self.shelf.put(result.tensors, readers=[stream.channel.peer])
+        ref = None if held is None else held.ref
+        message = TaskResult(
+            ref, result.params_type, result.metrics, result.meta, result.seconds, result.received
+        )
+        return held, message
+
+    async def _wait_for(self, stream: Messages[TaskMessage], state: str) -> None:
+        # Until that receipt, or the end of the server's messages; a refusal ends the wait too.
+        try:
+            while True:
+                message = await stream.receive()
+                if not isinstance(message, Receipt):
+                    raise RemoteProtocolError("unexpected", type(message).__name__)
+                if message.state == state or message.state not in {RECEIVED, state}:
+                    return
+        except anyio.EndOfStream:
+            return

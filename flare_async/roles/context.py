@@ -1,0 +1,76 @@
+"""What the roles of one process share: ports, limits, a watchdog, an owner for their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flare_async.limits import Limits
+from flare_async.net.endpoint import Endpoint
+from flare_async.net.link import Link, Listener
+from flare_async.net.watchdog import Watchdog
+from flare_async.ports import Clock, Network, Random
+from flare_async.transfer.downloader import Downloader
+from flare_async.transfer.pull import LayoutCache
+from flare_async.transfer.shelf import Shelf
+from flare_async.wire.windows import CreditBudget
+
+__all__ = ["Context", "open_context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Shared by roles that live on one loop; made by ``open_context``."""
+
+    clock: Clock
+    random: Random
+    network: Network[Link, Listener]
+    limits: Limits
+    watchdog: Watchdog
+    tasks: TaskGroup
+    budget: CreditBudget
+    downloader: Downloader
+
+    def endpoint(self, name: str, role: str) -> Endpoint:
+        """Return what the sessions of one role share."""
+        return Endpoint(
+            name=name,
+            role=role,
+            clock=self.clock,
+            random=self.random,
+            watchdog=self.watchdog,
+            limits=self.limits,
+            tasks=self.tasks,
+            budget=self.budget,
+        )
+
+    def shelf(self, owner: str) -> Shelf:
+        """Return an empty shelf of one role."""
+        return Shelf(owner, self.tasks, self.clock, self.random, self.limits)
+
+
+@asynccontextmanager
+async def open_context(
+    clock: Clock, random: Random, network: Network[Link, Listener], limits: Limits
+) -> AsyncIterator[Context]:
+    """Own the watchdog and all background tasks of the roles inside the block.
+
+    Leaving the block cancels what still runs, so nothing outlives it.
+    """
+    with Watchdog(clock) as watchdog:
+        async with anyio.create_task_group() as tasks:
+            yield Context(
+                clock=clock,
+                random=random,
+                network=network,
+                limits=limits,
+                watchdog=watchdog,
+                tasks=tasks,
+                budget=CreditBudget(limits.process_bytes),
+                downloader=Downloader(limits, LayoutCache()),
+            )
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,91 @@
+"""What server and client say to each other on a task's channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from flare_async.transfer.pull import TensorRef
+from flare_async.wire.schema import Schema
+
+__all__ = [
+    "OFFER_SCHEMA",
+    "TASK_SCHEMA",
+    "TASK_TOPIC",
+    "Receipt",
+    "Scalar",
+    "TaskFailed",
+    "TaskMessage",
+    "TaskOffer",
+    "TaskResult",
+    "TaskStarted",
+]
+
+TASK_TOPIC = "task"
+Scalar: TypeAlias = str | int | float | bool | None
+
+RECEIVED = "received"
+COMMITTED = "committed"
+REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOffer:
+    """A task and the lease of it; travels in the header of the channel's open.
+
+    ``remaining`` is how many seconds the round may still take, None without a deadline.
+    ``keep_until`` is the receipt after which the client may let go of its update.
+    """
+
+    job: str
+    task: str
+    round_number: int
+    total_rounds: int
+    attempt: int
+    epoch: int
+    model: TensorRef
+    remaining: float | None = None
+    keep_until: str = COMMITTED
+    meta: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """The client has a slot and the model, and begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """The work is done; ``update`` is None where only metrics were asked for.
+
+    ``received`` are the metrics of the model that the site received, ``metrics`` those of its work.
+    """
+
+    update: TensorRef | None
+    params_type: str
+    metrics: Mapping[str, float]
+    meta: Mapping[str, Scalar]
+    seconds: float
+    received: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """The work failed; ``details`` is the end of a traceback for the server's log."""
+
+    problem: str
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a result: ``received``, ``committed`` or ``refused``."""
+
+    state: str
+    reason: str = ""
+
+
+TaskMessage: TypeAlias = TaskStarted | TaskResult | TaskFailed | Receipt
+OFFER_SCHEMA = Schema((1, TaskOffer))
+TASK_SCHEMA = Schema((1, TaskStarted), (2, TaskResult), (3, TaskFailed), (4, Receipt))

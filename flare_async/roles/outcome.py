@@ -1,0 +1,34 @@
+"""How a site's part of a round ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = ["SiteRecord", "SiteStatus"]
+
+
+class SiteStatus(StrEnum):
+    """How a site's part of a round ended."""
+
+    OK = "ok"  # its update is in the aggregate
+    FAILED = "failed"  # user code raised, or the link was lost
+    REFUSED = "refused"  # its update failed admission
+    LATE = "late"  # the round closed before its update arrived
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecord:
+    """One site in one round; ``started`` and ``ended`` are seconds since the run began."""
+
+    site: str
+    status: SiteStatus
+    started: float
+    ended: float
+    train_seconds: float = 0.0
+    weight: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    bytes_down: int = 0
+    bytes_up: int = 0

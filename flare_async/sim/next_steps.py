@@ -1,0 +1,44 @@
+"""Commands that are worth trying after a run."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Final
+
+from flare_async.sim.facts import Extras, RunFacts
+
+__all__ = ["Step", "next_steps"]
+
+COMMAND: Final = "python -m flare_async.sim"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command line and what it is for."""
+
+    command: str
+    purpose: str
+
+
+def next_steps(facts: RunFacts, extras: Extras) -> list[Step]:
+    """Return three or four commands that follow from how the run ended."""
+    again = extras.again or COMMAND
+    if not facts.completed:
+        return [
+            Step(
+                f"cat {shlex.quote(str(facts.folder / 'history.jsonl'))}", "what happened, by round"
+            ),
+            Step(f"{again} --workers inline", "run user code on the main thread: plain tracebacks"),
+            Step(f"{again} --json", "the error and its causes as one document"),
+        ]
+    steps = [
+        Step(f"{again} --transport tcp", "the same model bits over real sockets"),
+        Step(f"{again} --seed {facts.seed + 1}", "another split and another start"),
+    ]
+    if extras.class_counts:
+        steps.append(Step(f"{again} --alpha 0.1", "sites that are less alike"))
+        steps.append(Step(f"{again} --clients 100 --rounds 20", "many small sites"))
+    else:
+        steps.append(Step(f"{again} --clients {2 * facts.clients}", "twice as many sites"))
+    return steps

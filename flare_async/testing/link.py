@@ -1,0 +1,176 @@
+"""A simulated link: frames as encoded bytes over two pipes, with the habits of a TCP link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
+from flare_async.limits import KIB, Limits
+from flare_async.net.link import LinkReceiver
+from flare_async.testing.pipe import Medium, Pipe
+from flare_async.wire.codec import Decoder, encode
+from flare_async.wire.frames import Frame
+
+__all__ = ["FRAME_BYTES", "SimLink", "linked_pair"]
+
+FRAME_BYTES = 256 * KIB
+
+
+class SimLink:
+    """One end of a simulated connection.
+
+    ``cut`` is for fault tests: both ends lose the link at once, with everything on the way.
+    """
+
+    by_reference = False
+    identity: str | None = None
+
+    def __init__(self, address: str, medium: Medium, limits: Limits) -> None:
+        self.address = address
+        self.frame_bytes = min(FRAME_BYTES, limits.frame_bytes)
+        self._medium = medium
+        self._pipe = Pipe(medium, self._departed)
+        self._peer: SimLink = self
+        self._decoder = Decoder(self._destination, limits=limits)
+        self._receiver: LinkReceiver | None = None
+        self._full = False
+        self._ended = False
+        self._error: FlareError | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<SimLink to {self.address}>"
+
+    @property
+    def writable(self) -> bool:
+        """Whether the write buffer is below its mark of one frame."""
+        return not self._full and not self._ended
+
+    @property
+    def pending(self) -> int:
+        """Bytes in the write buffer."""
+        return self._pipe.pending
+
+    @property
+    def closed(self) -> bool:
+        """Whether the link has ended."""
+        return self._ended
+
+    def start(self, receiver: LinkReceiver) -> None:
+        """Begin to read; a link that has ended tells so at once."""
+        if self._ended:
+            receiver.lost(self._error)
+            return
+        self._receiver = receiver
+        self._peer._pipe.read(self)
+
+    def send_soon(self, frames: Sequence[Frame]) -> None:
+        """Encode the frames into the write buffer; dropped when the link has ended."""
+        if self._ended:
+            return
+        parts: list[bytes | memoryview] = []
+        for frame in frames:
+            head, payload = encode(frame)
+            parts += (head, payload) if payload else (head,)
+        self._pipe.write(parts)
+        self._full = self._full or self._pipe.pending > self.frame_bytes
+
+    async def wait_writable(self) -> None:
+        """Wait until the write buffer is below a quarter of its mark, or the link has ended."""
+        while self._full and not self._ended:
+            await self._wait()
+
+    def abort(self) -> None:
+        """End the link now, dropping what is unsent."""
+        self._pipe.drop()
+        self._end(None)
+
+    async def aclose(self) -> None:
+        """Send what is pending, then end the link; cancelling aborts."""
+        try:
+            while self._pipe.pending and not self._ended:
+                await self._wait()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        self._end(None)
+
+    def cut(self) -> None:
+        """Break the connection: both ends are told at the loop's next turn, in this order."""
+        self._pipe.sever()
+        self._peer._pipe.sever()
+        self._medium.clock.call_at(self._medium.clock.now(), self._cut)
+
+    def arrived(self, data: bytes) -> None:
+        """Decode what arrived and push the frames into the session."""
+        rest = memoryview(data)
+        while rest and not self._ended:
+            try:
+                room = self._decoder.buffer()
+                count = min(len(room), len(rest))
+                room[:count] = rest[:count]
+                frames = self._decoder.advance(count)
+            except RemoteProtocolError as error:
+                self._end(error)
+                return
+            rest = rest[count:]
+            if frames and self._receiver is not None:
+                self._receiver.receive(frames)
+
+    def ended(self) -> None:
+        """Take the end of the stream; inside a frame it is an error."""
+        try:
+            self._decoder.eof()
+        except RemoteProtocolError as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _cut(self) -> None:
+        for link in (self, self._peer):
+            link._end(LinkLost(link.address, "the connection was cut"))
+
+    def _destination(self, channel: int, offset: int, length: int) -> memoryview | None:
+        receiver = self._receiver
+        return None if receiver is None else receiver.destination(channel, offset, length)
+
+    def _departed(self) -> None:
+        if self._full and self._pipe.pending > self.frame_bytes // 4:
+            return
+        self._full = False
+        self._wake()
+
+    async def _wait(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        try:
+            await future
+        finally:
+            self._waiters.remove(future)
+
+    def _wake(self) -> None:
+        for future in self._waiters:
+            if not future.done():
+                future.set_result(None)
+
+    def _end(self, error: FlareError | None) -> None:
+        """Tell the session, which may still say why it refuses; then send the rest and close."""
+        if self._ended:
+            return
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.lost(error)
+        self._ended = True
+        self._error = error
+        self._peer._pipe.sever()
+        self._peer._departed()
+        self._pipe.close()
+        self._wake()
+
+
+def linked_pair(here: str, there: str, medium: Medium, limits: Limits) -> tuple[SimLink, SimLink]:
+    """Return both ends of a new connection; the first one's peer is ``there``."""
+    first, second = SimLink(there, medium, limits), SimLink(here, medium, limits)
+    first._peer, second._peer = second, first
+    return first, second

@@ -1,0 +1,301 @@
+"""An event loop with a virtual clock and seeded scheduling.
+
+Rules of the loop:
+
+* The clock stands still while anything is ready and then jumps to the next timer. A timer at
+  infinity (``anyio.sleep_forever`` arms one) is no timer.
+* Plain callbacks keep the first-in, first-out order that asyncio documents. Only task steps are
+  permuted: those that are ready together run after the callbacks that are ready with them, in an
+  order drawn from the stream ``"<seed>:sched"``. Before the draw they are sorted by the number that
+  a task gets when it is created, because task groups cancel their members in the order of memory
+  addresses. So the schedule is the same whatever the addresses and the hash seed.
+* Nothing ready and no timer is a deadlock, and so is a clock that passes ``horizon`` or that stands
+  still for a million turns. Each raises ``SimDeadlock`` with every pending task and its await site.
+* ``run_in_executor`` (``asyncio.to_thread``) runs the function inline, as a task of its own, after
+  a virtual latency from ``"<seed>:executor"``: without it a race around the call has no width.
+  Inside the function no loop is running, as in a thread.
+* Sockets, processes, signals and real threads, ``anyio.to_thread`` among them, are fenced: they
+  raise ``LocalProtocolError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import math
+import random
+import threading
+from asyncio import events
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from contextvars import Context
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+from flare_async.errors import LocalProtocolError, SimDeadlock
+from flare_async.testing.fence import FENCED, fenced
+from flare_async.testing.story import describe_tasks
+from flare_async.testing.task import SimTask, stepped_task
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["DAY", "SimLoop", "run_sim"]
+
+DAY = 86_400.0
+TURNS_WITHOUT_TIME = 1_000_000  # a second or two of real time: a busy loop, not a busy program
+EXECUTOR_SECONDS = 0.001
+STALE_TIMERS = 100  # below this, cancelled timers are left to fall out of the heap
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """Run a program in virtual time; ``seed`` decides every choice that asyncio leaves open.
+
+    ``permute=False`` keeps asyncio's own order. ``trace`` is a list that gets a line for every task
+    step. ``horizon`` is the virtual second that the clock may not pass.
+    """
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _stopping: bool
+    _thread_id: int | None
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        permute: bool = True,
+        horizon: float = math.inf,
+        trace: list[tuple[float, str, str]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.seed = seed
+        self.horizon = horizon
+        self.trace = trace
+        self.unhandled: list[dict[str, Any]] = []
+        self._permute = permute
+        self._sched = random.Random(f"{seed}:sched")
+        self._executor = random.Random(f"{seed}:executor")
+        self._now = 0.0
+        self._turns = 0
+        self._tasks_made = 0
+        self._stale_timers = 0
+        self._breach: LocalProtocolError | None = None
+
+    def time(self) -> float:
+        """Return virtual seconds since the loop was made."""
+        return self._now
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **options: Any,  # noqa: ANN401 - what later versions of asyncio add
+    ) -> asyncio.Task[T]:
+        """Schedule a coroutine as a numbered task.
+
+        Tasks of a task factory have no number: they keep their place among plain callbacks.
+        """
+        if self.get_task_factory() is not None:
+            return super().create_task(coro, name=name, context=context, **options)
+        self._tasks_made += 1
+        # asyncio counts default names for the whole process: they would depend on earlier runs
+        text = f"task-{self._tasks_made}" if name is None else str(name)
+        task = SimTask(coro, loop=self, name=text, context=context, **options)
+        task.number = self._tasks_made
+        task.label = getattr(coro, "__qualname__", type(coro).__qualname__)
+        return task
+
+    def pending_tasks(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that are not done, in the order in which they were created."""
+        return sorted(asyncio.all_tasks(self), key=lambda task: getattr(task, "number", 0))
+
+    def trace_hash(self) -> str:
+        """Return SHA-256 over the trace: virtual time, task name and coroutine of every step."""
+        digest = hashlib.sha256()
+        for when, name, label in self.trace or ():
+            digest.update(f"{when.hex()} {name} {label}\n".encode())
+        return digest.hexdigest()
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody handles and keep it, so that ``run_sim`` fails."""
+        self.unhandled.append(context)
+        super().default_exception_handler(context)
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Call soon, from the loop's own thread only.
+
+        Raises:
+            LocalProtocolError: another thread called; the simulation fails with it, too.
+        """
+        if self._thread_id not in {None, threading.get_ident()}:
+            thread = threading.current_thread().name
+            self._breach = LocalProtocolError(
+                f"simulation fence: thread {thread!r} called into a simulated loop"
+            )
+            raise self._breach
+        return self.call_soon(callback, *args, context=context)
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args
+    ) -> asyncio.Future[T]:
+        """Run ``func`` inline at a seeded virtual time; cancelling before that forgets it."""
+        del executor
+        delay = self._executor.uniform(0.0, EXECUTOR_SECONDS) if self._permute else 0.0
+
+        async def call() -> T:
+            await asyncio.sleep(delay)
+            # as in a thread no loop is running: func may block, and may run a loop of its own
+            events._set_running_loop(None)
+            try:
+                return func(*args)
+            finally:
+                events._set_running_loop(self)
+
+        return self.create_task(call(), name=f"executor-{self._tasks_made + 1}")
+
+    def _run_once(self) -> None:
+        """Run what is ready; advance the clock first when nothing is."""
+        if self._breach is not None:
+            raise self._breach
+        self._drop_stale_timers()
+        if not self._ready and not self._stopping:
+            self._advance()
+        timers = self._scheduled
+        while timers and timers[0].when() <= self._now:
+            self._ready.append(heapq.heappop(timers))
+        self._turns += 1
+        if self._turns > TURNS_WITHOUT_TIME:
+            raise self._deadlock(f"virtual time stands still at {self._now:.6f} s")
+        self._run_ready()
+
+    def _advance(self) -> None:
+        when = self._scheduled[0].when() if self._scheduled else math.inf
+        if when == math.inf:
+            raise self._deadlock(f"nothing can happen after {self._now:.6f} s")
+        if when > self.horizon:
+            raise self._deadlock(f"not finished after {self.horizon:.6f} virtual seconds")
+        if when > self._now:
+            self._now = when
+            self._turns = 0
+
+    def _run_ready(self) -> None:
+        ready = self._ready
+        steps: list[tuple[int, SimTask[Any], asyncio.Handle]] = []
+        try:
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                task = stepped_task(handle)
+                if task is not None and self._permute:
+                    steps.append((task.number, task, handle))
+                elif not handle.cancelled():
+                    self._note(task)
+                    handle._run()
+            if len(steps) > 1:
+                steps.sort(key=itemgetter(0))
+                self._sched.shuffle(steps)
+            steps.reverse()
+            while steps:
+                _, task, handle = steps.pop()
+                self._note(task)
+                handle._run()
+        finally:  # an interrupt ends this turn early; what is left belongs to the next
+            ready.extendleft(handle for _, _, handle in steps)
+
+    def _note(self, task: SimTask[Any] | None) -> None:
+        if self.trace is not None and task is not None:
+            self.trace.append((self._now, task.get_name(), task.label))
+
+    def _deadlock(self, problem: str) -> SimDeadlock:
+        tasks = self.pending_tasks()
+        waiting = f"{len(tasks)} tasks wait:\n{describe_tasks(tasks)}"
+        return SimDeadlock(f"seed {self.seed}: {problem}; {waiting}")
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        self._stale_timers += handle.when() > self._now
+
+    def _drop_stale_timers(self) -> None:
+        timers = self._scheduled
+        if self._stale_timers > STALE_TIMERS and self._stale_timers * 2 > len(timers):
+            timers[:] = [timer for timer in timers if not timer.cancelled()]
+            heapq.heapify(timers)
+            self._stale_timers = 0
+        while timers and timers[0].cancelled():
+            heapq.heappop(timers)
+            self._stale_timers = max(0, self._stale_timers - 1)
+
+
+for _name in FENCED:
+    setattr(SimLoop, _name, fenced(_name))
+
+
+def run_sim(
+    main: Callable[[], Awaitable[T]],
+    *,
+    seed: int = 0,
+    permute: bool = True,
+    horizon: float = DAY,
+    trace: list[tuple[float, str, str]] | None = None,
+) -> T:
+    """Run ``main()`` on a SimLoop to its end, with every task that it started.
+
+    Raises:
+        SimDeadlock: nothing can happen any more, or the clock passed ``horizon``.
+        LocalProtocolError: tasks are left, a callback raised, or the real world was touched.
+    """
+    loop = SimLoop(seed, permute=permute, horizon=horizon, trace=trace)
+    try:
+        result = loop.run_until_complete(_call(main))
+        _check_end(loop)
+        return result
+    finally:
+        _wind_down(loop)
+
+
+async def _call(main: Callable[[], Awaitable[T]]) -> T:
+    return await main()
+
+
+def _check_end(loop: SimLoop) -> None:
+    left = loop.pending_tasks()
+    if left:
+        raise LocalProtocolError(
+            f"seed {loop.seed}: {len(left)} tasks are left at the end:\n{describe_tasks(left)}"
+        )
+    if loop.unhandled:
+        first = loop.unhandled[0]
+        cause = first.get("exception")
+        raise LocalProtocolError(
+            f"seed {loop.seed}: {len(loop.unhandled)} exceptions were not handled,"
+            f" the first: {first['message']} ({cause!r})"
+        ) from cause
+
+
+def _wind_down(loop: SimLoop) -> None:
+    """Cancel what is left, in a fixed order, and close; the error on its way out matters more."""
+    loop.horizon, loop._turns = loop.time() + DAY, 0
+    left = loop.pending_tasks()
+    try:
+        with suppress(SimDeadlock, SystemExit, KeyboardInterrupt):
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        for task in left:
+            if task.done() and not task.cancelled():
+                task.exception()  # taken note of, so that asyncio does not log it
+        loop.close()

@@ -1,0 +1,156 @@
+"""Arrays and tensors of any framework as flat bytes, and back, without a copy where possible.
+
+torch is never imported here unless a caller asks for torch tensors: a value can only be a torch
+tensor when somebody else has imported torch already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from flare_async.errors import TensorFormatError
+from flare_async.transfer.dtypes import name_of_numpy, name_of_torch, numpy_dtype, torch_dtype
+from flare_async.transfer.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Array",
+    "Bytes",
+    "Captured",
+    "address_of",
+    "as_array",
+    "as_tensor",
+    "capture",
+    "writable_bytes",
+]
+
+Array: TypeAlias = npt.NDArray[np.generic]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One value as flat bytes; values with the same ``identity`` are the same memory."""
+
+    spec: TensorSpec
+    flat: Bytes
+    identity: Hashable | None
+
+
+def capture(name: str, value: object) -> Captured:
+    """Return the bytes of an array, tensor or NumPy scalar; contiguous values are shared.
+
+    Raises:
+        TensorFormatError: the value is none of these, or of a type that cannot travel.
+    """
+    if isinstance(value, np.ndarray):
+        return _capture_numpy(name, value)
+    if isinstance(value, np.generic):
+        captured = _capture_numpy(name, np.array(value))
+        return Captured(captured.spec, captured.flat, None)
+    torch_module = sys.modules.get("torch")
+    if torch_module is not None and isinstance(value, torch_module.Tensor):
+        return _capture_torch(name, value)
+    raise TensorFormatError(
+        f"tensor {name!r}: {type(value).__name__} is no NumPy array and no torch tensor; "
+        "convert it, for instance with numpy.asarray"
+    )
+
+
+def _capture_numpy(name: str, array: Array) -> Captured:
+    dtype = name_of_numpy(array.dtype)
+    if dtype is None or isinstance(array, np.ma.MaskedArray):
+        kind = type(array).__name__
+        raise TensorFormatError(f"tensor {name!r}: a {kind} of {array.dtype} cannot travel")
+    spec = TensorSpec.checked(name, dtype, array.shape)
+    plain = np.asarray(array, dtype=_little(array.dtype), order="C")
+    identity = (address_of(array), dtype, array.shape, array.strides) if array.size else None
+    return Captured(spec, plain.reshape(-1).view(np.uint8), identity)
+
+
+def address_of(array: Array) -> int:
+    """Return where the first element lies."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _little(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    foreign = dtype.byteorder == ">" or (dtype.byteorder == "=" and sys.byteorder == "big")
+    return dtype.newbyteorder("<") if foreign else dtype
+
+
+def _capture_torch(name: str, tensor: torch.Tensor) -> Captured:
+    import torch
+
+    dtype = name_of_torch(tensor.dtype)
+    dense = tensor.layout is torch.strided and tensor.device.type != "meta"
+    if dtype is None or not dense or tensor.is_quantized:
+        raise TensorFormatError(
+            f"tensor {name!r}: a torch tensor of {tensor.dtype}, {tensor.layout} on "
+            f"{tensor.device} cannot travel"
+        )
+    spec = TensorSpec.checked(name, dtype, _shape_of(dtype, tensor))
+    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    flat: Bytes = plain.reshape(-1).view(torch.uint8).numpy()
+    identity = (tensor.device, tensor.data_ptr(), dtype, spec.shape, tensor.stride())
+    return Captured(spec, flat, identity if tensor.numel() else None)
+
+
+def _shape_of(dtype: str, tensor: torch.Tensor) -> tuple[int, ...]:
+    shape = tuple(tensor.shape)
+    if dtype != "F4":
+        return shape
+    # torch counts the pairs of a packed type, the format counts the elements.
+    return (*shape[:-1], 2 * shape[-1]) if shape else (2,)
+
+
+def as_array(spec: TensorSpec, flat: Bytes) -> Array:
+    """Return the bytes as a NumPy array of that spec, sharing memory.
+
+    Raises:
+        TensorFormatError: NumPy has no such type.
+        MissingExtra: the type comes from ``ml_dtypes``, which is not installed.
+    """
+    return flat.view(_little(numpy_dtype(spec.dtype))).reshape(spec.shape)
+
+
+def as_tensor(spec: TensorSpec, flat: Bytes) -> torch.Tensor:
+    """Return writable bytes as a torch tensor of that spec, sharing memory.
+
+    Raises:
+        TensorFormatError: torch has no such type.
+        MissingExtra: torch is not installed.
+    """
+    dtype = torch_dtype(spec.dtype)
+    import torch
+
+    shape = spec.shape
+    if spec.dtype == "F4":
+        shape = (*shape[:-1], shape[-1] // 2)
+    if not flat.size:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(flat).view(dtype).reshape(shape)
+
+
+def writable_bytes(view: memoryview) -> Bytes | None:
+    """Return a writable array over the memory of a read-only view, or None where it has none.
+
+    torch has no read-only tensors; memory that was born read-only must be copied for it.
+    """
+    owner = np.frombuffer(view, np.uint8)
+    try:
+        whole = np.frombuffer(cast("memoryview", view.obj), np.uint8)
+    except (TypeError, ValueError, BufferError):
+        return None
+    start = address_of(owner) - address_of(whole)
+    if not whole.flags.writeable or not 0 <= start <= whole.size - owner.size:
+        return None
+    return whole[start : start + owner.size]

@@ -1,0 +1,61 @@
+"""Digests of tensors: blake3 says whether a tensor is whole, xxh3 which chunk to pull again."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import xxhash
+from blake3 import blake3
+
+from flare_async.limits import MIB
+
+__all__ = ["CHUNK", "CHUNK_DIGEST", "DigestBuilder", "chunk_digests", "tensor_digest"]
+
+CHUNK: Final = MIB
+CHUNK_DIGEST: Final = 8  # bytes of one chunk's xxh3_64, big-endian
+
+
+def tensor_digest(view: memoryview | bytes) -> bytes:
+    """Return the blake3 digest (32 bytes) of a tensor's bytes."""
+    return blake3(view).digest()
+
+
+def chunk_digests(view: memoryview | bytes, chunk: int = CHUNK) -> bytes:
+    """Return the xxh3_64 of every chunk, eight bytes each, one after the other."""
+    starts = range(0, len(view), chunk)
+    return b"".join(xxhash.xxh3_64_digest(view[at : at + chunk]) for at in starts)
+
+
+class DigestBuilder:
+    """Both digests of bytes that come in pieces, however they are cut."""
+
+    __slots__ = ("_blake", "_chunk", "_filled", "_finished", "_xxh")
+
+    def __init__(self, chunk: int = CHUNK) -> None:
+        self._blake = blake3()
+        self._xxh = xxhash.xxh3_64()
+        self._chunk = chunk
+        self._filled = 0
+        self._finished = bytearray()
+
+    def update(self, piece: memoryview | bytes) -> None:
+        """Take the next bytes."""
+        self._blake.update(piece)
+        at = 0
+        while at < len(piece):
+            part = piece[at : at + self._chunk - self._filled]
+            self._xxh.update(part)
+            at += len(part)
+            self._filled += len(part)
+            if self._filled == self._chunk:
+                self._finished += self._xxh.digest()
+                self._xxh.reset()
+                self._filled = 0
+
+    def digest(self) -> bytes:
+        """Return the blake3 digest of all bytes so far."""
+        return self._blake.digest()
+
+    def chunks(self) -> bytes:
+        """Return the xxh3_64 of every chunk so far, the last one possibly short."""
+        return bytes(self._finished) + (self._xxh.digest() if self._filled else b"")

@@ -1,0 +1,225 @@
+"""The reader's side of a transfer: pulls what is offered, in parallel, resumable and verified."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from flare_async.errors import (
+    AckStalled,
+    ChannelReset,
+    DigestMismatch,
+    OfferGone,
+    OfferNotFound,
+    RemoteProtocolError,
+    TransferError,
+)
+from flare_async.limits import Limits
+from flare_async.net.channel import Channel
+from flare_async.net.session import Session
+from flare_async.transfer.digest import DigestBuilder
+from flare_async.transfer.pull import (
+    LAYOUT_BYTES,
+    PULL_SCHEMA,
+    PULL_TOPIC,
+    Layout,
+    LayoutCache,
+    PullRequest,
+    TensorRef,
+)
+from flare_async.transfer.sink import TensorSink
+from flare_async.transfer.spec import TensorSpec
+from flare_async.wire.frames import ResetCode
+from flare_async.wire.session import OpenOptions
+
+__all__ = ["Downloader"]
+
+PARALLEL = 16  # tensors under way at once: enough to hide a round trip behind small ones
+
+
+class Downloader:
+    """Pulls references into sinks; one may serve any number of sessions.
+
+    Over a byte transport each tensor lands straight in the sink's memory and is hashed piece by
+    piece as it lands. Over a memory link the sink adopts the owner's memory.
+    """
+
+    def __init__(self, limits: Limits, layouts: LayoutCache) -> None:
+        self._limits = limits
+        self._layouts = layouts
+
+    async def fetch(self, session: Session, ref: TensorRef, sink: TensorSink) -> int:
+        """Pull all tensors of ``ref`` into ``sink`` and finish it; return the bytes pulled.
+
+        Waits while bytes arrive: bounded by ``stall_timeout`` without any, ``max_resends`` times
+        a tensor. Failing or being cancelled resets the pulls and discards the sink.
+
+        Raises:
+            OfferGone: the offer's block has ended.
+            OfferNotFound: no such offer for this peer.
+            DigestMismatch: what arrived is not what was sent.
+            TensorFormatError: the manifest is malformed.
+            AckStalled: nothing arrived for too long.
+            LinkError: the link was lost.
+        """
+        try:
+            layout = await self._layout(session, ref)
+            if sum(spec.nbytes for spec in layout.own()) != ref.nbytes:
+                raise TransferError(f"{session.peer} offers {ref.nbytes} bytes, its manifest differs")
+            sink.begin(layout.specs, layout.aliases)
+            await self._pull_all(session, ref, layout, sink)
+            sink.finish()
+        except BaseException:
+            sink.discard()
+            raise
+        return ref.nbytes
+
+    async def layout(self, session: Session, ref: TensorRef) -> Layout:
+        """Return the names, types and shapes of an offer; bounded and raising as ``fetch`` is."""
+        return await self._layout(session, ref)
+
+    async def _layout(self, session: Session, ref: TensorRef) -> Layout:
+        known = self._layouts.find(ref.layout)
+        if known is not None:
+            return known
+        request = PULL_SCHEMA.encode(PullRequest(ref.key, "", 0, 0))
+        channel = session.open(PULL_TOPIC, request, OpenOptions(end=True, window=LAYOUT_BYTES))
+        try:
+            data = b""
+            async for chunk in channel:
+                data += chunk
+                if len(data) > LAYOUT_BYTES:
+                    raise RemoteProtocolError("manifest", f"longer than {LAYOUT_BYTES} bytes")
+        except ChannelReset as exc:
+            raise translate(exc) from exc
+        finally:
+            channel.reset(ResetCode.CANCELLED, "not needed any more")
+        return self._layouts.add(ref.layout, data)
+
+    async def _pull_all(
+        self, session: Session, ref: TensorRef, layout: Layout, sink: TensorSink
+    ) -> None:
+        waiting: deque[Pull] = deque()
+        try:
+            for spec in layout.own():
+                if len(waiting) >= PARALLEL:
+                    await waiting.popleft().finish()
+                pull = Pull(session, ref, spec, sink, self._limits.max_resends)
+                waiting.append(pull)
+                pull.start()
+            while waiting:
+                await waiting.popleft().finish()
+        finally:
+            for pull in waiting:
+                pull.cancel()
+
+
+@dataclass(slots=True)
+class Pull:
+    """One tensor under way."""
+
+    session: Session
+    ref: TensorRef
+    spec: TensorSpec
+    sink: TensorSink
+    tries: int
+    have: int = 0
+    view: memoryview | None = None
+    hashed: DigestBuilder | None = None
+    channel: Channel | None = None
+
+    def start(self) -> None:
+        """Ask for what is missing; the bytes land by themselves."""
+        size = self.spec.nbytes
+        request = PULL_SCHEMA.encode(PullRequest(self.ref.key, self.spec.name, self.have, size))
+        if self.session.link.by_reference:
+            options = OpenOptions(end=True, leased=True, window=max(size, 1))
+            self.channel = self.session.open(PULL_TOPIC, request, options)
+            self.channel.collect()
+            return
+        if self.view is None:
+            self.view = self.sink.destination(self.spec.name, 0, size)
+            self.hashed = DigestBuilder()
+        options = OpenOptions(end=True, leased=True)
+        self.channel = self.session.open(PULL_TOPIC, request, options)
+        self.channel.lease(self.view[self.have :], self._on_landed)
+
+    def _on_landed(self, offset: int, length: int) -> None:
+        # Hashed while it is still in the processor's cache: that is most of the cost of hashing.
+        view, hashed = self.view, self.hashed
+        if view is not None and hashed is not None:
+            hashed.update(view[self.have : self.have + length])
+        self.have += length
+
+    async def finish(self) -> None:
+        """Wait for the rest, verify, and hand the tensor to the sink."""
+        try:
+            trailer = await self._landed()
+            while not self._take(trailer):
+                self._again(DigestMismatch(self.session.peer, self.spec.name, self.spec.nbytes))
+                trailer = await self._landed()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Give the pull up."""
+        if self.channel is not None:
+            self.channel.reset(ResetCode.CANCELLED, "not needed any more")
+
+    async def _landed(self) -> bytes:
+        while True:
+            channel, before = self.channel, self.have
+            if channel is None:
+                raise TransferError(f"tensor {self.spec.name!r} was not asked for")
+            try:
+                return await channel.landed()
+            except ChannelReset as exc:
+                raise translate(exc) from exc
+            except AckStalled as exc:
+                if self.have == before:
+                    self._again(exc)
+                else:
+                    self.start()
+
+    def _again(self, error: Exception) -> None:
+        if self.tries <= 0:
+            raise error
+        self.tries -= 1
+        if isinstance(error, DigestMismatch):
+            self.have = 0
+            self.hashed = DigestBuilder()
+        self.start()
+
+    def _take(self, trailer: bytes) -> bool:
+        if self.view is None:
+            self._adopt()
+            return True
+        if self.have != self.spec.nbytes or self.hashed is None:
+            raise RemoteProtocolError(
+                "short", f"tensor {self.spec.name!r}: {self.have} of {self.spec.nbytes} bytes came"
+            )
+        if self.hashed.digest() != trailer:
+            return False
+        self.sink.landed(self.spec.name, 0, self.spec.nbytes)
+        return True
+
+    def _adopt(self) -> None:
+        chunks = [] if self.channel is None else self.channel.collected()
+        if len(chunks) == 1:
+            self.sink.adopt(self.spec.name, memoryview(chunks[0]))
+        elif not chunks and self.spec.nbytes == 0:
+            self.sink.adopt(self.spec.name, memoryview(b""))
+        else:
+            raise RemoteProtocolError(
+                "short", f"tensor {self.spec.name!r} came in {len(chunks)} pieces"
+            )
+
+
+def translate(error: ChannelReset) -> Exception:
+    """Return what a reset of a pull means."""
+    if error.reset_code == ResetCode.GONE:
+        return OfferGone(f"{error.peer}: {error.message}")
+    if error.reset_code == ResetCode.NOT_FOUND:
+        return OfferNotFound(f"{error.peer}: {error.message}")
+    return error

@@ -1,0 +1,122 @@
+"""What travels between a shelf and a downloader: references, requests and manifests."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flare_async.errors import TensorFormatError
+from flare_async.limits import MIB
+from flare_async.transfer.digest import tensor_digest
+from flare_async.transfer.manifest import Manifest
+from flare_async.transfer.spec import TensorSpec
+from flare_async.wire.schema import Schema
+
+__all__ = [
+    "PULL_SCHEMA",
+    "PULL_TOPIC",
+    "Layout",
+    "LayoutCache",
+    "LAYOUT_BYTES",
+    "PullRequest",
+    "TensorRef",
+    "layout_bytes",
+]
+
+PULL_TOPIC = "pull"
+ALIASES_KEY = "aliases"
+LAYOUT_BYTES = 1 * MIB  # the longest manifest that is accepted
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """Where tensors can be pulled: ``key`` is unguessable, ``layout`` is the manifest's digest."""
+
+    owner: str
+    key: str
+    version: int
+    layout: bytes
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """Bytes ``start`` to ``stop`` of one tensor; an empty name asks for the manifest."""
+
+    key: str
+    tensor: str
+    start: int
+    stop: int
+
+
+PULL_SCHEMA = Schema((1, PullRequest))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The names, types and shapes of an offer, and which names share their bytes."""
+
+    specs: tuple[TensorSpec, ...]
+    aliases: Mapping[str, str]
+
+    def own(self) -> list[TensorSpec]:
+        """Return the tensors that have bytes of their own."""
+        return [spec for spec in self.specs if spec.name not in self.aliases]
+
+
+def layout_bytes(specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> bytes:
+    """Return the manifest as it is pulled: a safetensors header, its aliases as metadata."""
+    metadata = {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
+    return Manifest(tuple(specs), metadata).header()
+
+
+class LayoutCache:
+    """Layouts by the digest of their bytes: an unchanged manifest is pulled once.
+
+    What a digest names cannot change, so all roles of a process may share one.
+    """
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+        self._layouts: OrderedDict[bytes, Layout] = OrderedDict()
+
+    def find(self, digest: bytes) -> Layout | None:
+        """Return the layout of that digest, if it is known."""
+        found = self._layouts.get(digest)
+        if found is not None:
+            self._layouts.move_to_end(digest)
+        return found
+
+    def add(self, digest: bytes, data: bytes) -> Layout:
+        """Check and keep a manifest that came from a peer.
+
+        Raises:
+            TensorFormatError: it is not the manifest of that digest, or not well formed.
+        """
+        if tensor_digest(memoryview(data)) != digest:
+            raise TensorFormatError(f"a manifest of {len(data)} bytes has another digest")
+        layout = self._layouts[digest] = parse_layout(data)
+        if len(self._layouts) > self._size:
+            self._layouts.popitem(last=False)
+        return layout
+
+
+def parse_layout(data: bytes) -> Layout:
+    """Return the layout of a peer's manifest. Raises TensorFormatError for anything else."""
+    manifest = Manifest.parse(data, max_bytes=LAYOUT_BYTES)
+    text = manifest.metadata.get(ALIASES_KEY, "{}")
+    try:
+        aliases = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise TensorFormatError("a manifest's aliases are not JSON") from exc
+    known = {spec.name: spec for spec in manifest.specs}
+    if not isinstance(aliases, dict):
+        raise TensorFormatError("a manifest's aliases are no object")
+    for name, target in aliases.items():
+        first = known.get(target) if isinstance(target, str) else None
+        alias = known.get(name)
+        if first is None or alias is None or target in aliases or first.nbytes != alias.nbytes:
+            raise TensorFormatError(f"a manifest's alias {name[:40]!r} does not fit")
+    return Layout(manifest.specs, aliases)

@@ -1,0 +1,60 @@
+"""What turns the updates of a round into the next model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from flare_async.model import ParamsType
+from flare_async.transfer.sink import TensorSink
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["Reducer", "SteppedReducer"]
+
+
+class Reducer(Protocol):
+    """Takes updates in any order of arrival and combines them in the order of the cohort.
+
+    ``stage`` gives a sink that an update arrives in; when it is whole, ``commit`` admits it, or
+    ``discard`` gives the site up. An update that is refused or discarded has touched nothing.
+    """
+
+    def stage(self, site: str, weight: float, kind: ParamsType | None = None) -> TensorSink:
+        """Return the sink for a site's update; a former one of the same site is discarded.
+
+        ``kind`` says whether it is a whole model or a difference; None is the reducer's default.
+
+        Raises:
+            LocalProtocolError: the site is not of the cohort, or settled already.
+        """
+
+    def commit(self, site: str) -> None:
+        """Admit a whole update; it enters the sum when all sites before it are settled.
+
+        Raises:
+            UpdateRefused: it is not admissible; the site is discarded.
+            TransferError: it is not whole.
+            LocalProtocolError: nothing is staged, or the site is settled already.
+        """
+
+    def discard(self, site: str) -> None:
+        """Settle a site without an update; harmless when it is discarded already.
+
+        Raises:
+            LocalProtocolError: its update is committed, or it is not of the cohort.
+        """
+
+    def finish(self) -> TensorSet:
+        """Return the new model; sites that are not settled count as discarded.
+
+        Raises:
+            LocalProtocolError: no update was committed.
+        """
+
+
+@runtime_checkable
+class SteppedReducer(Reducer, Protocol):
+    """A reducer whose arithmetic can be taken in steps, between which the loop may do others'."""
+
+    def committing(self, site: str) -> Iterator[None]:
+        """Do what ``commit`` does, yielding after every chunk; raises as ``commit`` does."""

@@ -1,0 +1,156 @@
+"""Where pulled tensors are written to: first into a sink, then, whole and verified, into use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from flare_async.errors import ResourceLimit, TransferError
+from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
+from flare_async.transfer.tensors import TensorSet
+
+if TYPE_CHECKING:
+    from flare_async.transfer.spec import TensorSpec
+
+__all__ = ["MemorySink", "TensorSink"]
+
+
+class TensorSink(Protocol):
+    """Takes tensors in pieces, several at once and in any order.
+
+    ``begin`` once, then for every range ``destination`` (as often as needed: a range that was
+    taken but did not land may be taken again), write, verify, ``landed`` (once); or ``adopt`` for
+    a whole tensor. Names in ``aliases`` get no bytes of their own. ``finish`` or ``discard`` ends
+    it. Every method is synchronous and called on the loop.
+    """
+
+    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = ...) -> None:
+        """Prepare for these tensors.
+
+        Raises:
+            FlareError: they cannot be accepted; nothing was prepared.
+        """
+
+    def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
+        """Return writable memory for a range that has not landed.
+
+        Raises:
+            TransferError: no such tensor, beyond its end, or landed already.
+        """
+
+    def landed(self, name: str, offset: int, nbytes: int) -> None:
+        """Take note that a range, or a part of one, was written and verified.
+
+        Raises:
+            TransferError: no such range was asked for, or it landed already.
+        """
+
+    def adopt(self, name: str, view: memoryview) -> None:
+        """Take a whole tensor by reference; its memory must not change from now on.
+
+        Raises:
+            TransferError: no such tensor, of another size, or partly landed already.
+        """
+
+    def finish(self) -> None:
+        """End with every byte landed.
+
+        Raises:
+            TransferError: bytes are missing; the sink can still be filled or discarded.
+        """
+
+    def discard(self) -> None:
+        """End and let go of the memory; harmless at any time and more than once."""
+
+
+class MemorySink:
+    """A sink whose tensors become one ``TensorSet`` after ``finish`` and never before.
+
+    ``memory_bytes`` bounds what ``begin`` accepts, because a peer says how large its tensors are.
+    """
+
+    __slots__ = ("_allowed", "_arrivals", "_tensors", "_views")
+
+    def __init__(self, *, memory_bytes: int | None = None) -> None:
+        self._allowed = memory_bytes
+        self._arrivals = Arrivals()
+        self._views: dict[str, memoryview] = {}
+        self._tensors: TensorSet | None = None
+
+    @property
+    def tensors(self) -> TensorSet:
+        """The tensors, once they are whole.
+
+        Raises:
+            TransferError: ``finish`` has not been called.
+        """
+        if self._tensors is None:
+            raise TransferError(f"a sink that is {self._arrivals.state.value} has no tensors")
+        return self._tensors
+
+    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = NO_ALIASES) -> None:
+        """Prepare for these tensors; memory is taken when a tensor's first bytes come.
+
+        Raises:
+            TransferError: the sink is in use.
+            TensorFormatError: a name comes twice, or an alias does not match its first name.
+            ResourceLimit: they need more than ``memory_bytes``.
+        """
+        total = sum(spec.nbytes for spec in specs if spec.name not in aliases)
+        if self._allowed is not None and total > self._allowed:
+            raise ResourceLimit("memory_bytes", total, self._allowed)
+        self._arrivals.begin(specs, aliases)
+
+    def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
+        """Return writable memory for a range that has not landed.
+
+        Raises:
+            TransferError: no such tensor, beyond its end, landed already, or not open.
+        """
+        coverage = self._arrivals.missing(name, offset, nbytes)
+        view = self._views.get(name)
+        if view is None:
+            view = np.empty(coverage.size, np.uint8).data
+            self._views[name] = view
+        return view[offset : offset + nbytes]
+
+    def landed(self, name: str, offset: int, nbytes: int) -> None:
+        """Take note that a range was written and verified.
+
+        Raises:
+            TransferError: no memory was asked for, beyond the end, or landed already.
+        """
+        coverage = self._arrivals.missing(name, offset, nbytes)
+        if nbytes and name not in self._views:
+            raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
+        coverage.add(offset, offset + nbytes)
+
+    def adopt(self, name: str, view: memoryview) -> None:
+        """Take a whole tensor by reference.
+
+        Raises:
+            TransferError: no such tensor, of another size, or partly landed already.
+        """
+        coverage = self._arrivals.whole(name, view)
+        self._views[name] = view
+        coverage.add(0, coverage.size)
+
+    def finish(self) -> None:
+        """Publish the tensors.
+
+        Raises:
+            TransferError: bytes are missing; the message names the first such tensor.
+        """
+        self._arrivals.finish()
+        empty = memoryview(b"")  # a tensor without elements was never asked for
+        views = {name: self._views.get(name, empty) for name in self._arrivals.names}
+        self._tensors = TensorSet.from_views(self._arrivals.specs, views, self._arrivals.aliases)
+        self._views = {}
+
+    def discard(self) -> None:
+        """Let go of the memory; a finished sink forgets its tensors too."""
+        self._arrivals.state = SinkState.DISCARDED
+        self._views = {}
+        self._tensors = None

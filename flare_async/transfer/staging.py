@@ -1,0 +1,256 @@
+"""Updates that wait, whole and verified or not yet, for their turn in the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from flare_async.errors import TransferError
+from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
+from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.spool import BUFFER, Spool
+
+__all__ = ["StagedUpdate", "StagingArea"]
+
+SpecsCheck = Callable[[Sequence[TensorSpec]], None]
+
+
+class StagingArea:
+    """What all waiting updates of one reducer share: a memory budget and, beyond it, a spool.
+
+    Adopted tensors count as ``referenced_bytes``, not against the budget: their memory is held by
+    whoever offered them all the same.
+    """
+
+    def __init__(self, budget: int, *, folder: Path | None = None) -> None:
+        self._budget = budget
+        self._folder = folder
+        self._spool: Spool | None = None
+        self.memory_bytes = 0
+        self.peak_bytes = 0
+        self.spilled_bytes = 0
+        self.referenced_bytes = 0
+
+    def reserve(self, nbytes: int) -> bool:
+        """Take memory from the budget; False says that the bytes must go to the spool."""
+        if self.memory_bytes + nbytes > self._budget:
+            return False
+        self.memory_bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.memory_bytes)
+        return True
+
+    def release(self, nbytes: int) -> None:
+        """Give memory back to the budget."""
+        self.memory_bytes -= nbytes
+
+    def spool(self) -> Spool:
+        """Return the spool, which is made when it is needed first.
+
+        Raises:
+            TransferError: the system refuses to make a file.
+        """
+        if self._spool is None:
+            self._spool = Spool(self._folder)
+        return self._spool
+
+    def close(self) -> None:
+        """Remove the spool; harmless more than once."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A range of a spooled tensor that somebody writes to before it goes to the file."""
+
+    start: int
+    end: int
+    buffer: memoryview
+    landed: int = 0
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one tensor's bytes are: in memory, or in the spool from ``extent`` on."""
+
+    nbytes: int
+    view: memoryview | None = None
+    extent: int | None = None
+    reserved: bool = False
+    leases: list[_Lease] = field(default_factory=list)
+
+    def lease_of(self, start: int, end: int) -> _Lease | None:
+        """Return the lease that holds a range."""
+        return next((w for w in self.leases if w.start <= start and end <= w.end), None)
+
+    def revoke(self, start: int, end: int) -> None:
+        """Forget leases that overlap a range; their writers may still hold the memory."""
+        self.leases = [w for w in self.leases if w.end <= start or end <= w.start]
+
+
+class StagedUpdate:
+    """One site's update as a sink while it arrives, and as a source once it is whole.
+
+    Whether a tensor is in memory or in the spool is decided when its first bytes are asked for.
+    A range that is asked for in the spool needs that much memory until it has landed: ask for a
+    MiB at a time.
+    """
+
+    __slots__ = ("_area", "_arrivals", "_check", "_places")
+
+    def __init__(self, area: StagingArea, check: SpecsCheck | None = None) -> None:
+        self._area = area
+        self._check = check
+        self._arrivals = Arrivals()
+        self._places: dict[str, _Place] = {}
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Every tensor, in order."""
+        return self._arrivals.specs
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Names of tied tensors and the first name that has the same bytes."""
+        return self._arrivals.aliases
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte has landed and ``finish`` was called."""
+        return self._arrivals.state is SinkState.FINISHED
+
+    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = NO_ALIASES) -> None:
+        """Prepare for these tensors.
+
+        Raises:
+            TransferError: the sink is in use.
+            TensorFormatError: a name comes twice, or an alias does not match its first name.
+            UpdateRefused: they are not the model's; nothing was prepared.
+        """
+        if self._check is not None:
+            self._check(specs)
+        self._arrivals.begin(specs, aliases)
+        sizes = {spec.name: spec.nbytes for spec in specs}
+        self._places = {name: _Place(sizes[name]) for name in self._arrivals.names}
+
+    def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
+        """Return writable memory for a range that has not landed.
+
+        Raises:
+            TransferError: no such tensor, beyond its end, landed already, or not open.
+        """
+        self._arrivals.missing(name, offset, nbytes)
+        place = self._places[name]
+        if place.view is None and place.extent is None:
+            self._settle(place)
+        if place.view is not None:
+            return place.view[offset : offset + nbytes]
+        lease = place.lease_of(offset, offset + nbytes)
+        if lease is None:
+            place.revoke(offset, offset + nbytes)
+            lease = _Lease(offset, offset + nbytes, self._area.spool().take_buffer(nbytes))
+            place.leases.append(lease)
+        return lease.buffer[offset - lease.start : offset - lease.start + nbytes]
+
+    def landed(self, name: str, offset: int, nbytes: int) -> None:
+        """Take note that a range was written and verified; spooled bytes go to the file.
+
+        Raises:
+            TransferError: no memory was asked for, beyond the end, landed already, or the spool
+                cannot be written.
+        """
+        coverage = self._arrivals.missing(name, offset, nbytes)
+        place = self._places[name]
+        if place.extent is not None and nbytes:
+            self._spill(name, place, offset, nbytes)
+        elif place.view is None and nbytes:
+            raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
+        coverage.add(offset, offset + nbytes)
+
+    def adopt(self, name: str, view: memoryview) -> None:
+        """Take a whole tensor by reference.
+
+        Raises:
+            TransferError: no such tensor, of another size, or partly landed already.
+        """
+        coverage = self._arrivals.whole(name, view)
+        place = self._places[name]
+        self._vacate(place)
+        place.view = view.toreadonly().cast("B") if view.nbytes else memoryview(b"")
+        self._area.referenced_bytes += view.nbytes
+        coverage.add(0, coverage.size)
+
+    def finish(self) -> None:
+        """End with every byte landed.
+
+        Raises:
+            TransferError: bytes are missing; the message names the first such tensor.
+        """
+        self._arrivals.finish()
+
+    def discard(self) -> None:
+        """Give memory and file space back; harmless at any time and more than once."""
+        self._arrivals.state = SinkState.DISCARDED
+        for place in self._places.values():
+            self._vacate(place)
+        self._places = {}
+
+    def chunks(self, name: str, start: int = 0) -> Iterator[memoryview]:
+        """Yield a tensor's bytes from ``start`` on; a chunk is valid until the next one.
+
+        Raises:
+            TransferError: the update is not whole, no such tensor, ``start`` is outside of it, or
+                the spool cannot be read.
+        """
+        self._arrivals.expect(SinkState.FINISHED, f"tensor {name!r}")
+        place = self._places.get(self.aliases.get(name, name))
+        if place is None or not 0 <= start <= place.nbytes:
+            raise TransferError(f"tensor {name!r}: no bytes from {start} on in this update")
+        if place.view is not None:
+            view = place.view
+            return (view[at : at + BUFFER] for at in range(start, place.nbytes, BUFFER))
+        return self._spooled(place, start) if place.extent is not None else iter(())
+
+    def _settle(self, place: _Place) -> None:
+        if self._area.reserve(place.nbytes):
+            place.reserved = True
+            place.view = np.empty(place.nbytes, np.uint8).data
+            return
+        place.extent = self._area.spool().allocate(place.nbytes)
+        self._area.spilled_bytes += place.nbytes
+
+    def _vacate(self, place: _Place) -> None:
+        if place.reserved:
+            self._area.release(place.nbytes)
+        if place.extent is not None:
+            self._area.spool().free(place.extent, place.nbytes)
+        place.view, place.extent, place.reserved, place.leases = None, None, False, []
+
+    def _spill(self, name: str, place: _Place, offset: int, nbytes: int) -> None:
+        lease = place.lease_of(offset, offset + nbytes)
+        if lease is None or place.extent is None:
+            raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
+        start = offset - lease.start
+        spool = self._area.spool()
+        spool.write(place.extent + offset, lease.buffer[start : start + nbytes])
+        lease.landed += nbytes
+        if lease.landed == lease.end - lease.start:
+            place.leases.remove(lease)
+            spool.give_buffer(lease.buffer)
+
+    def _spooled(self, place: _Place, start: int) -> Iterator[memoryview]:
+        spool = self._area.spool()
+        buffer = spool.take_buffer(BUFFER)
+        try:
+            for at in range(start, place.nbytes, BUFFER):
+                if place.extent is None:
+                    raise TransferError("the update was discarded while it was read")
+                chunk = buffer[: min(BUFFER, place.nbytes - at)]
+                spool.read(place.extent + at, chunk)
+                yield chunk
+        finally:
+            spool.give_buffer(buffer)

@@ -1,0 +1,119 @@
+"""The accumulators of a weighted mean, one a tensor, and the model that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from flare_async.model import ParamsType
+from flare_async.transfer.kernel import (
+    CHUNK,
+    Accumulator,
+    Addend,
+    Precision,
+    accumulate,
+    narrow,
+    new_scratch,
+    values_nbytes,
+)
+from flare_async.transfer.source import TensorSource
+from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["Contribution", "Sums"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One site's update on its way into the sum."""
+
+    site: str
+    weight: float
+    kind: ParamsType
+    source: TensorSource
+
+
+class Sums:
+    """Weighted sums of the tensors in ``precisions``; all others keep the model's values.
+
+    Whole updates add ``weight * value``, diffs add ``weight * diff`` and their share of the model
+    when the mean is taken.
+    """
+
+    def __init__(self, model: TensorSet, precisions: dict[str, Precision]) -> None:
+        self._model = model
+        self._precisions = precisions
+        self._sums: dict[str, Accumulator] = {}
+        self._scratch = {kind: new_scratch(kind) for kind in set(precisions.values())}
+        self._weight = 0.0
+        self._diff_weight = 0.0
+
+    @property
+    def weight(self) -> float:
+        """The total weight so far."""
+        return self._weight
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all accumulators."""
+        return sum(acc.nbytes for acc in self._sums.values())
+
+    def adding(self, contribution: Contribution) -> Iterator[None]:
+        """Add one update, yielding after every chunk; it counts when the last one is added."""
+        for name in self._precisions:
+            yield from self._adding(self._model.spec(name), contribution)
+        self._weight += contribution.weight
+        if contribution.kind is ParamsType.DIFF:
+            self._diff_weight += contribution.weight
+
+    def mean(self) -> TensorSet:
+        """Return the new model and let go of the accumulators, tensor by tensor.
+
+        The division is done in the accumulator; where it has the tensor's own type, its memory
+        becomes the new tensor.
+        """
+        views: dict[str, memoryview] = {}
+        for spec in self._model.specs:
+            if spec.name in self._precisions:
+                views[spec.name] = self._mean_of(spec)
+            elif spec.name not in self._model.aliases:
+                views[spec.name] = self._model[spec.name]
+        return TensorSet.from_views(self._model.specs, views, self._model.aliases)
+
+    def _adding(self, spec: TensorSpec, contribution: Contribution) -> Iterator[None]:
+        acc = self._accumulator(spec)
+        scratch = self._scratch[self._precisions[spec.name]]
+        width = values_nbytes(spec.dtype)
+        at = 0
+        for chunk in contribution.source.chunks(spec.name):
+            end = at + chunk.nbytes // width
+            accumulate(acc[at:end], Addend(spec.dtype, chunk, contribution.weight), scratch)
+            at = end
+            yield
+
+    def _accumulator(self, spec: TensorSpec) -> Accumulator:
+        acc = self._sums.get(spec.name)
+        if acc is None:
+            size = spec.nbytes // values_nbytes(spec.dtype)
+            acc = self._sums[spec.name] = np.zeros(size, self._precisions[spec.name])
+        return acc
+
+    def _mean_of(self, spec: TensorSpec) -> memoryview:
+        acc = self._accumulator(spec)
+        del self._sums[spec.name]
+        np.divide(acc, self._weight, out=acc)
+        if self._diff_weight:
+            share = self._diff_weight / self._weight
+            addend = Addend(spec.dtype, self._model[spec.name], share)
+            accumulate(acc, addend, self._scratch[self._precisions[spec.name]])
+        if (spec.dtype, acc.itemsize) in {("F32", 4), ("C64", 4), ("F64", 8)}:
+            return acc.view(np.uint8).data
+        result = np.empty(spec.nbytes, np.uint8)
+        width = values_nbytes(spec.dtype)
+        step = CHUNK // width
+        for at in range(0, acc.size, step):
+            part = narrow(spec.dtype, acc[at : at + step])
+            result[at * width : (at + part.size) * width] = part.view(np.uint8)
+        return result.data

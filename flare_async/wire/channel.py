@@ -1,0 +1,179 @@
+"""The state of one channel: two directions, each with its credit and its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from flare_async.errors import LocalProtocolError
+from flare_async.wire.fields import is_name
+from flare_async.wire.frames import Data
+from flare_async.wire.head import OFFSET_LIMIT
+from flare_async.wire.windows import ReceiveWindow, SendWindow
+
+__all__ = ["ChannelState", "ChannelStatistics", "OpenOptions", "check_open"]
+
+
+_MAX_HOPS = 255
+_OPEN_OVERHEAD = 32  # what msgpack adds around header, topic and destination, at most
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How a channel is opened.
+
+    ``window`` is the credit for what the acceptor sends (None: ``Limits.window_bytes``, as far as
+    the budget allows); with ``leased`` arriving bytes go to memory of the application, so they
+    count as consumed on arrival and any window is granted whole.
+    """
+
+    window: int | None = None
+    end: bool = False
+    urgent: bool = False
+    leased: bool = False
+    destination: str = ""
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """Byte counts of a channel; ``limit`` is up to where this side may send.
+
+    ``end_acknowledged``: this side has ended, and the peer has consumed everything and the end.
+    """
+
+    sent: int
+    acknowledged: int
+    limit: int
+    received: int
+    consumed: int
+    unsent: int
+    end_acknowledged: bool
+
+
+def check_open(topic: str, header: bytes, options: OpenOptions, most: int) -> None:
+    """Check that an Open can travel in ``most`` bytes.
+
+    Raises:
+        LocalProtocolError: a field that the peer would refuse.
+    """
+    if not is_name(topic):
+        raise LocalProtocolError(f"{topic[:80]!a} cannot be a topic")
+    if options.destination and not is_name(options.destination):
+        raise LocalProtocolError(f"{options.destination[:80]!a} cannot be a destination")
+    if not 0 <= options.hops <= _MAX_HOPS or not 0 <= (options.window or 0) <= OFFSET_LIMIT:
+        raise LocalProtocolError(f"{topic}: {options.hops} hops, a window of {options.window}")
+    size = len(header) + len(topic.encode()) + len(options.destination.encode()) + _OPEN_OVERHEAD
+    if size > most:
+        raise LocalProtocolError(f"{topic}: opening takes {size} bytes, at most {most} may be")
+
+
+class ChannelState:
+    """What a session machine knows about one open channel."""
+
+    __slots__ = (
+        "_queue",
+        "_trailer",
+        "end_sent",
+        "ending",
+        "id",
+        "incoming",
+        "leased",
+        "outgoing",
+        "peer_ended",
+        "receiving_closed",
+        "sending_done",
+        "unsent",
+        "urgent",
+    )
+
+    def __init__(self, channel: int, outgoing: SendWindow, incoming: ReceiveWindow) -> None:
+        self.id = channel
+        self.outgoing = outgoing
+        self.incoming = incoming
+        self.urgent = False
+        self.leased = False
+        self.unsent = 0  # bytes queued and not framed
+        self.ending = False  # no more bytes may be queued
+        self.end_sent = False
+        self.sending_done = False  # the peer acknowledged everything, the end included
+        self.peer_ended = False
+        self.receiving_closed = False  # the peer was told that everything was consumed
+        self._queue: deque[memoryview] | None = None
+        self._trailer = b""
+
+    @property
+    def sendable(self) -> bool:
+        """Whether ``next_frame`` has a frame now."""
+        if self.unsent:
+            return self.outgoing.limit > self.outgoing.sent
+        return self.ending and not self.end_sent
+
+    @property
+    def receiving_done(self) -> bool:
+        """Whether everything arrived, the end included, and was consumed."""
+        return self.peer_ended and self.incoming.consumed == self.incoming.received
+
+    def queue(self, view: memoryview) -> None:
+        """Queue bytes by reference.
+
+        Raises:
+            LocalProtocolError: this direction has ended.
+        """
+        if self.ending:
+            raise LocalProtocolError(f"channel {self.id}: bytes sent after the end")
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(view)
+        self.unsent += len(view)
+
+    def end(self, trailer: bytes) -> None:
+        """End this direction after what is queued.
+
+        Raises:
+            LocalProtocolError: it has ended already.
+        """
+        if self.ending:
+            raise LocalProtocolError(f"channel {self.id}: ended twice")
+        self.ending = True
+        self._trailer = trailer
+
+    def close_sending(self) -> None:
+        """Take note that this direction ended with the Open."""
+        self.ending = self.end_sent = self.sending_done = True
+
+    def withdraw(self) -> int:
+        """Drop what is queued; return how many bytes that was."""
+        dropped, self.unsent, self._queue = self.unsent, 0, None
+        return dropped
+
+    def next_frame(self, most: int) -> Data:
+        """Return the next frame of a sendable channel, with at most ``most`` bytes."""
+        if not self._queue:
+            self.end_sent = True
+            return Data(self.id, self.outgoing.sent, b"", True, self._trailer)
+        view = self._queue[0]
+        size = min(len(view), most, self.outgoing.available)
+        if size == len(view):
+            self._queue.popleft()
+            self._queue = self._queue or None  # an idle channel holds no empty deque
+        else:
+            self._queue[0] = view[size:]
+            view = view[:size]
+        offset = self.outgoing.sent
+        self.outgoing.spend(size)
+        self.unsent -= size
+        return Data(self.id, offset, view)
+
+    def statistics(self) -> ChannelStatistics:
+        """Return the byte counts."""
+        going, coming = self.outgoing, self.incoming
+        return ChannelStatistics(
+            sent=going.sent,
+            acknowledged=going.acknowledged,
+            limit=going.limit,
+            received=coming.received,
+            consumed=coming.consumed,
+            unsent=self.unsent,
+            end_acknowledged=self.sending_done,
+        )

@@ -1,0 +1,70 @@
+"""What the head of a frame may say, checked before anything is allocated for its body."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from flare_async.errors import RemoteProtocolError
+from flare_async.limits import Limits
+from flare_async.wire.frames import TRAILER_BYTES
+from flare_async.wire.head import FLAG_END, FLAG_OPTIONAL, HELLO_BYTES, OFFSET_LIMIT, Kind
+
+__all__ = ["Head", "check_control", "check_data"]
+
+_CHANNEL_KINDS: Final = frozenset((Kind.OPEN, Kind.ACK, Kind.RESET))
+_OFFSET_KINDS: Final = frozenset((Kind.ACK, Kind.PING, Kind.PONG))
+_EXACT: Final[dict[int, int]] = {Kind.ACK: 8, Kind.PING: 0, Kind.PONG: 0}
+_KNOWN: Final = frozenset(Kind)
+
+# body length, type, flags, trailer length, channel, offset
+Head: TypeAlias = tuple[int, int, int, int, int, int]
+
+
+def check_data(head: Head, most: int) -> None:
+    """Check the head of a Data frame; its payload may have ``most`` bytes.
+
+    Raises:
+        RemoteProtocolError: a field out of range.
+    """
+    length, _, flags, trailer, channel, offset = head
+    if flags not in (0, FLAG_END):
+        raise RemoteProtocolError("bad_flags", f"data has the flags 0x{flags:02x}")
+    if not channel or offset + length > OFFSET_LIMIT:
+        raise RemoteProtocolError("bad_head", f"data of channel {channel} at offset {offset}")
+    fits = trailer == length <= TRAILER_BYTES if flags else trailer == 0 < length <= most
+    if not fits:
+        raise RemoteProtocolError(
+            "bad_length",
+            f"data of {length} bytes, trailer of {trailer}; 1 to {most} are accepted, "
+            f"or a trailer of up to {TRAILER_BYTES}",
+        )
+
+
+def check_control(head: Head, limits: Limits) -> None:
+    """Check length, type, flags, trailer length, channel and offset of a head.
+
+    Raises:
+        RemoteProtocolError: a type that must be understood and is not, or a field out of range.
+    """
+    length, kind, flags, extra, channel, offset = head
+    if kind not in _KNOWN:
+        if not flags & FLAG_OPTIONAL:
+            raise RemoteProtocolError("unknown_frame", f"frame type {kind}")
+    elif flags:
+        raise RemoteProtocolError("bad_flags", f"frame type {kind} has the flags 0x{flags:02x}")
+    else:
+        _check_fields(kind, extra, channel, offset)
+    most = HELLO_BYTES if kind == Kind.HELLO else limits.control_bytes
+    if length > most or length != _EXACT.get(kind, length):
+        raise RemoteProtocolError(
+            "bad_length", f"frame type {kind} has a body of {length} bytes, at most {most}"
+        )
+
+
+def _check_fields(kind: int, extra: int, channel: int, offset: int) -> None:
+    most = OFFSET_LIMIT if kind == Kind.ACK else 2**64 if kind in _OFFSET_KINDS else 0
+    if extra or offset > most or (channel != 0) != (kind in _CHANNEL_KINDS):
+        raise RemoteProtocolError(
+            "bad_head",
+            f"frame type {kind} has channel {channel}, offset {offset}, trailer length {extra}",
+        )

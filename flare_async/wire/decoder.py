@@ -1,0 +1,288 @@
+"""Bytes to frames, without a copy where the application has leased memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeAlias
+from zlib import crc32
+
+from flare_async.errors import LocalProtocolError, RemoteProtocolError
+from flare_async.limits import KIB, Limits
+from flare_async.wire.bodies import unpack_frame
+from flare_async.wire.checks import check_control, check_data
+from flare_async.wire.frames import Data, Frame, Landed
+from flare_async.wire.head import HEAD, HEAD_BYTES, PREAMBLE, Kind
+
+__all__ = ["PIECE_BYTES", "Decoder", "Destination"]
+
+PIECE_BYTES: Final = 64 * KIB
+_SCRATCH_BYTES: Final = 4 * KIB
+_CHECKED_BYTES: Final = HEAD_BYTES - 4
+
+Destination: TypeAlias = Callable[[int, int, int], memoryview | None]
+Decoded: TypeAlias = Frame | Landed
+
+
+class Decoder:
+    """Turns what a link reads into frames.
+
+    Read into ``buffer()``, then call ``advance(n)``; ``feed`` does both. ``destination(channel,
+    offset, length)`` names memory for payload bytes (a writable, contiguous view of bytes, possibly
+    shorter) or None; it is asked again at each ``buffer()``, so a lease that is withdrawn sends
+    the rest of the frame to memory of the decoder. Leased bytes are reported as ``Landed``, one a
+    contiguous run of a frame; the others as ``Data`` in pieces that end at multiples of 64 KiB
+    within the frame, so that a length that lies costs at most one piece.
+    """
+
+    __slots__ = (
+        "_body",
+        "_channel",
+        "_destination",
+        "_error",
+        "_have",
+        "_hello",
+        "_kind",
+        "_length",
+        "_limits",
+        "_offset",
+        "_out",
+        "_piece",
+        "_position",
+        "_preamble",
+        "_room",
+        "_run",
+        "_scratch",
+        "_used",
+    )
+
+    def __init__(
+        self, destination: Destination | None = None, *, limits: Limits, preamble: bool = True
+    ) -> None:
+        self._destination = destination
+        self._limits = limits
+        self._preamble = preamble  # the preamble is still due
+        self._hello = preamble  # the first frame must be a Hello
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._used = 0  # bytes of scratch that are not parsed yet
+        self._out: list[Decoded] = []
+        self._error: RemoteProtocolError | None = None
+        self._room = 0  # what the last buffer() offered
+        self._kind = self._channel = self._offset = 0  # of the frame in progress
+        self._body = 0  # length of the control body in progress
+        self._length = self._position = 0  # payload in progress: 0 is none
+        self._run = -1  # where the leased run began, as a position in the frame
+        self._piece: memoryview | None = None  # collects a control body or unleased payload
+        self._have = 0
+
+    def buffer(self) -> memoryview:
+        """Return where the next bytes go; never empty.
+
+        Raises:
+            RemoteProtocolError: the stream is broken since an earlier call.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._piece is not None:
+            room = self._piece[self._have :]
+        elif self._length:
+            room = self._lease() or self._new_piece()
+        else:
+            room = self._scratch[self._used :]
+        self._room = len(room)
+        return room
+
+    def advance(self, nbytes: int) -> list[Frame | Landed]:
+        """Take note that ``nbytes`` were written into ``buffer()``; return what is complete.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol; every later call raises it again.
+            LocalProtocolError: more bytes than the buffer had.
+        """
+        if self._error is not None:
+            raise self._error
+        if not 0 <= nbytes <= self._room:
+            raise LocalProtocolError(f"advanced by {nbytes} bytes in a buffer of {self._room}")
+        self._room = 0
+        try:
+            if self._piece is not None:
+                self._have += nbytes
+                if self._have == len(self._piece):
+                    self._finish_piece(self._piece)
+            elif self._length:
+                self._position += nbytes
+                self._finish_payload()
+            else:
+                self._used += nbytes
+                self._parse()
+        except RemoteProtocolError as error:
+            self._error = error
+            raise
+        out = self._out
+        self._out = []
+        return out
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Frame | Landed]:
+        """Decode data; a loop over ``buffer`` and ``advance`` that copies.
+
+        Raises:
+            RemoteProtocolError: as ``advance``.
+        """
+        found: list[Decoded] = []
+        rest = memoryview(data)
+        while rest:
+            room = self.buffer()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            found += self.advance(count)
+            rest = rest[count:]
+        return found
+
+    def eof(self) -> None:
+        """Take note of the end of the stream.
+
+        Raises:
+            RemoteProtocolError: it came in the middle of a frame (``truncated``).
+        """
+        if self._error is None:
+            begun = self._hello and not self._preamble
+            if self._piece is None and not (self._length or self._used or begun):
+                return
+            self._error = RemoteProtocolError("truncated", "the stream ended inside a frame")
+        raise self._error
+
+    def _parse(self) -> None:
+        start, end = self._skip_preamble(), self._used
+        while True:
+            if self._length:
+                start = self._absorb(start, end)
+            if self._piece is not None or self._length or end - start < HEAD_BYTES:
+                break
+            self._parse_head(start)
+            start += HEAD_BYTES
+            if not self._length:
+                start = self._take_body(start, end)
+        left = end - start
+        if start and left:
+            self._scratch[:left] = self._scratch[start:end]
+        self._used = left
+
+    def _skip_preamble(self) -> int:
+        if not self._preamble:
+            return 0
+        count = min(self._used, len(PREAMBLE))
+        if self._scratch[:count] != PREAMBLE[:count]:
+            _not_flare()
+        if count < len(PREAMBLE):
+            return 0
+        self._preamble = False
+        return count
+
+    def _parse_head(self, start: int) -> None:
+        length, kind, flags, extra, channel, offset, crc = HEAD.unpack_from(self._scratch, start)
+        if crc32(self._scratch[start : start + _CHECKED_BYTES]) != crc:
+            raise RemoteProtocolError("bad_head", "the checksum of a frame head does not match")
+        if self._hello:
+            if kind != Kind.HELLO:
+                _not_flare()
+            self._hello = False
+        self._kind, self._channel, self._offset, self._body = kind, channel, offset, length
+        head = (length, kind, flags, extra, channel, offset)
+        if kind != Kind.DATA:
+            check_control(head, self._limits)
+            return
+        check_data(head, self._limits.frame_bytes)
+        if not flags:
+            self._length, self._position = length, 0
+
+    def _take_body(self, start: int, end: int) -> int:
+        """Complete a control frame from scratch, or begin to collect its body."""
+        there = end - start
+        if there >= self._body:
+            stop = start + self._body
+            self._finish_body(bytes(self._scratch[start:stop]))
+            return stop
+        self._collect(self._body, start, end)
+        return end
+
+    def _collect(self, size: int, start: int, end: int) -> memoryview:
+        """Begin a piece with the bytes that are in scratch already."""
+        piece = memoryview(bytearray(size))
+        self._have = end - start
+        piece[: self._have] = self._scratch[start:end]
+        self._piece = piece
+        return piece
+
+    def _absorb(self, start: int, end: int) -> int:
+        """Move payload bytes from scratch to where they belong; return how far."""
+        while start < end and self._length:
+            lease = self._lease()
+            if lease is not None:
+                count = min(len(lease), end - start)
+                lease[:count] = self._scratch[start : start + count]
+                start += count
+                self._position += count
+                self._finish_payload()
+                continue
+            size = self._piece_size()
+            if end - start < size:
+                self._collect(size, start, end)
+                return end
+            self._deliver(bytes(self._scratch[start : start + size]))
+            start += size
+        return start
+
+    def _lease(self) -> memoryview | None:
+        """Ask for memory for the rest of the payload; None ends the leased run."""
+        if self._destination is None:
+            return None
+        position = self._position
+        left = self._length - position
+        view = self._destination(self._channel, self._offset + position, left)
+        if not view:
+            self._end_run()
+            return None
+        if self._run < 0:
+            self._run = position
+        return view[:left] if len(view) > left else view
+
+    def _end_run(self) -> None:
+        if 0 <= self._run < self._position:
+            self._out.append(
+                Landed(self._channel, self._offset + self._run, self._position - self._run)
+            )
+        self._run = -1
+
+    def _piece_size(self) -> int:
+        stop = (self._position // PIECE_BYTES + 1) * PIECE_BYTES
+        return min(stop, self._length) - self._position
+
+    def _new_piece(self) -> memoryview:
+        return self._collect(self._piece_size(), 0, 0)
+
+    def _deliver(self, payload: bytes | memoryview) -> None:
+        self._out.append(Data(self._channel, self._offset + self._position, payload))
+        self._position += len(payload)
+        self._finish_payload()
+
+    def _finish_payload(self) -> None:
+        if self._position == self._length:
+            self._end_run()
+            self._length = 0
+
+    def _finish_piece(self, piece: memoryview) -> None:
+        self._piece = None
+        if self._length:
+            self._deliver(piece.toreadonly())
+        else:
+            self._finish_body(bytes(piece))
+
+    def _finish_body(self, body: bytes) -> None:
+        frame = unpack_frame(self._kind, self._channel, self._offset, body)
+        if frame is not None:
+            self._out.append(frame)
+
+
+def _not_flare() -> NoReturn:
+    raise RemoteProtocolError(
+        "not_flare", "this is a flare_async port, and the peer does not speak its protocol"
+    )

@@ -1,0 +1,118 @@
+"""What a session machine reports about the frames it was given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flare_async.wire.frames import Hello
+
+__all__ = [
+    "Arrived",
+    "Credited",
+    "Ended",
+    "Event",
+    "Finished",
+    "LandedBytes",
+    "Opened",
+    "PeerHello",
+    "PeerLeft",
+    "Ponged",
+    "WasReset",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHello:
+    """The peer's Hello is in hand; frames that were queued may leave."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The peer opened a channel; ``end`` says that it will send nothing on it."""
+
+    channel: int
+    topic: str
+    header: bytes
+    urgent: bool
+    end: bool
+    destination: str
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Bytes arrived, in order; they hold credit until they are consumed."""
+
+    channel: int
+    payload: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class LandedBytes:
+    """Bytes arrived, in order, and are in leased memory already."""
+
+    channel: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The peer will send no more on a channel."""
+
+    channel: int
+    trailer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """The peer's acknowledgement advanced: bytes were consumed, or more may be sent."""
+
+    channel: int
+
+
+@dataclass(frozen=True, slots=True)
+class WasReset:
+    """The peer gave a channel up; its state is dropped."""
+
+    channel: int
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Both directions ended and all was acknowledged; the channel's state is dropped."""
+
+    channel: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """The peer said Goodbye; what it sends from now on is ignored."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ponged:
+    """The peer answered a Ping."""
+
+    nonce: int
+
+
+Event: TypeAlias = (
+    PeerHello
+    | Opened
+    | Arrived
+    | LandedBytes
+    | Ended
+    | Credited
+    | WasReset
+    | Finished
+    | PeerLeft
+    | Ponged
+)

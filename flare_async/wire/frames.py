@@ -1,0 +1,135 @@
+"""The eight frames of the protocol, and ``Landed``, which a decoder reports for leased bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "TRAILER_BYTES",
+    "Ack",
+    "Data",
+    "Frame",
+    "Goodbye",
+    "Hello",
+    "Landed",
+    "Open",
+    "Ping",
+    "Pong",
+    "Reset",
+    "ResetCode",
+]
+
+PROTOCOL_VERSION = 1
+TRAILER_BYTES = 1024  # the longest trailer of an end frame
+
+
+class ResetCode(IntEnum):
+    """Why a channel was given up."""
+
+    CANCELLED = 1
+    REFUSED = 2
+    STALLED = 3
+    NOT_FOUND = 4
+    GONE = 5
+    PROTOCOL = 6
+    INTERNAL = 7
+    LATE = 8
+    TOO_SLOW = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame each way; ``window`` is the credit of every channel the other side opens."""
+
+    version: int
+    peer: str
+    session: bytes
+    epoch: int
+    token: bytes
+    role: str
+    window: int
+    frame_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a channel; ``window`` is the credit that the acceptor gets for what it sends.
+
+    ``end`` says that the opener will send nothing; ``urgent`` puts Data of the channel, both ways,
+    into the control lane.
+    """
+
+    channel: int
+    topic: str
+    header: bytes = b""
+    window: int = 0
+    end: bool = False
+    urgent: bool = False
+    destination: str = ""
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Payload at an offset of its direction; an end frame has a trailer and no payload."""
+
+    channel: int
+    offset: int
+    payload: bytes | memoryview
+    end: bool = False
+    trailer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Absolute positions: consumed by the application, and up to where the peer may send."""
+
+    channel: int
+    consumed: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Give a channel up, both directions at once."""
+
+    channel: int
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask for a Pong with the same nonce."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answer a Ping."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The last frame of an orderly end."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Payload bytes that a decoder wrote into leased memory; never on the wire."""
+
+    channel: int
+    offset: int
+    length: int
+
+
+Frame: TypeAlias = Hello | Open | Data | Ack | Reset | Ping | Pong | Goodbye

@@ -1,0 +1,247 @@
+"""The receiving half of a session machine: one rule for each frame that can arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from flare_async.errors import RemoteProtocolError
+from flare_async.limits import Limits
+from flare_async.wire.channel import ChannelState
+from flare_async.wire.events import (
+    Arrived,
+    Credited,
+    Ended,
+    Event,
+    Finished,
+    LandedBytes,
+    Opened,
+    PeerHello,
+    PeerLeft,
+    Ponged,
+    WasReset,
+)
+from flare_async.wire.frames import (
+    PROTOCOL_VERSION,
+    Ack,
+    Data,
+    Frame,
+    Goodbye,
+    Hello,
+    Landed,
+    Open,
+    Ping,
+    Pong,
+    Reset,
+    ResetCode,
+)
+from flare_async.wire.outbox import Outbox
+from flare_async.wire.table import ChannelTable, Side
+from flare_async.wire.windows import CreditBudget
+
+__all__ = ["Inbound"]
+
+_CONTROL_FACTOR = 4  # control frames that may wait, for each channel that may be open
+
+
+class Inbound:
+    """What both halves share, and ``receive``; ``SessionMachine`` adds the commands."""
+
+    __slots__ = ("_frame_bytes", "_left", "_limits", "_outbox", "_own", "_peer", "_table", "side")
+
+    def __init__(
+        self, side: Side, limits: Limits, frame_bytes: int, budget: CreditBudget | None = None
+    ) -> None:
+        self.side = side
+        self._limits = limits
+        self._frame_bytes = frame_bytes
+        self._table = ChannelTable(side, limits, budget)
+        self._outbox = Outbox()
+        self._own: Hello | None = None
+        self._peer: Hello | None = None
+        self._left = False  # the peer said Goodbye
+
+    def receive(self, frame: Frame | Landed, now: float) -> list[Event]:
+        """Take one frame of the peer; return what it means.
+
+        Raises:
+            RemoteProtocolError: it breaks the protocol; the link is to be closed.
+        """
+        if self._left:
+            return []
+        if self._peer is None and type(frame) is not Hello:
+            raise RemoteProtocolError(
+                "hello_expected", f"the first frame is {type(frame).__name__}"
+            )
+        return _HANDLERS[type(frame)](self, frame, now)
+
+    def _on_hello(self, frame: Hello, _: float) -> list[Event]:
+        if self._peer is not None:
+            raise RemoteProtocolError("second_hello", f"from {frame.peer!a}")
+        version = PROTOCOL_VERSION if self._own is None else self._own.version
+        if frame.version != version:
+            raise RemoteProtocolError(
+                "version", f"{frame.peer!a} speaks version {frame.version}, this side {version}"
+            )
+        if frame.frame_bytes < 1:
+            raise RemoteProtocolError("bad_body", f"frames of {frame.frame_bytes} bytes")
+        self._peer = frame
+        self._frame_bytes = min(self._frame_bytes, frame.frame_bytes)
+        self._outbox.start()
+        for state in self._table.channels.values():
+            state.outgoing.limit = frame.window
+            if state.sendable:
+                self._outbox.schedule(state)
+        return [PeerHello(frame)]
+
+    def _on_open(self, frame: Open, _: float) -> list[Event]:
+        if self._own is None:
+            raise RemoteProtocolError("hello_expected", "an Open before our Hello was sent")
+        self._table.take_id(frame.channel)
+        if self._outbox.left:
+            return []
+        if self._outbox.control_length > _CONTROL_FACTOR * self._limits.channels:
+            raise RemoteProtocolError(
+                "control_flood", f"{self._outbox.control_length} answers wait to be read"
+            )
+        problem = self._table.refusal(frame, self._own.window)
+        if problem:
+            self._outbox.post(Reset(frame.channel, ResetCode.REFUSED, problem))
+            return []
+        self._table.accept(frame, self._own.window)
+        return [
+            Opened(
+                frame.channel,
+                frame.topic,
+                frame.header,
+                frame.urgent,
+                frame.end,
+                frame.destination,
+                frame.hops,
+            )
+        ]
+
+    def _on_data(self, frame: Data, now: float) -> list[Event]:
+        if frame.end:
+            return self._on_end(frame, now)
+        payload = frame.payload
+        state = self._arrive(frame.channel, frame.offset, len(payload))
+        if state is None:
+            return []
+        if state.leased:
+            self._consumed(state, len(payload), now)
+        return [Arrived(frame.channel, payload)]
+
+    def _on_landed(self, frame: Landed, now: float) -> list[Event]:
+        state = self._arrive(frame.channel, frame.offset, frame.length)
+        if state is None:
+            return []
+        if state.leased:
+            self._consumed(state, frame.length, now)
+        return [LandedBytes(frame.channel, frame.length)]
+
+    def _arrive(self, channel: int, offset: int, length: int) -> ChannelState | None:
+        state = self._table.channels.get(channel) or self._table.remote(channel)
+        if state is None:
+            return None
+        if state.peer_ended:
+            raise RemoteProtocolError("data_after_end", f"channel {channel} at offset {offset}")
+        if not length:
+            raise RemoteProtocolError("bad_length", f"empty data on channel {channel}")
+        state.incoming.arrive(offset, length)
+        return state
+
+    def _on_end(self, frame: Data, now: float) -> list[Event]:
+        state = self._table.remote(frame.channel)
+        if state is None:
+            return []
+        received = state.incoming.received
+        if state.peer_ended or frame.offset != received:
+            raise RemoteProtocolError(
+                "bad_end",
+                f"channel {frame.channel} ended at {frame.offset}, {received} bytes received"
+                + (", and it had ended before" if state.peer_ended else ""),
+            )
+        state.peer_ended = True
+        return [Ended(frame.channel, frame.trailer), *self._consumed(state, 0, now)]
+
+    def _on_ack(self, frame: Ack, _: float) -> list[Event]:
+        state = self._table.remote(frame.channel)
+        if state is None:
+            return []
+        window = state.outgoing
+        if state.end_sent and frame.consumed == frame.limit == window.sent:
+            # The credit of a direction is closed only when its end was consumed, too.
+            advanced = not state.sending_done
+            window.acknowledged = window.sent
+            state.sending_done = True
+        else:
+            advanced = window.acknowledge(frame.consumed, frame.limit)
+            if state.sendable:
+                self._outbox.schedule(state)
+        events: list[Event] = [Credited(frame.channel)] if advanced else []
+        return events + self._settle(state)
+
+    def _on_reset(self, frame: Reset, _: float) -> list[Event]:
+        state = self._table.remote(frame.channel)
+        if state is None:
+            return []
+        self._drop(state)
+        return [WasReset(frame.channel, frame.code, frame.message)]
+
+    def _on_ping(self, frame: Ping, _: float) -> list[Event]:
+        self._outbox.pong(frame.nonce)
+        return []
+
+    def _on_pong(self, frame: Pong, _: float) -> list[Event]:
+        return [Ponged(frame.nonce)]
+
+    def _on_goodbye(self, frame: Goodbye, _: float) -> list[Event]:
+        self._left = True
+        return [PeerLeft(frame.code, frame.message)]
+
+    def _consumed(self, state: ChannelState, nbytes: int, now: float) -> list[Event]:
+        window = state.incoming
+        due = window.consume(nbytes, now)
+        drained = window.consumed == window.received
+        if state.peer_ended and drained:
+            return self._close_receiving(state)
+        # A sender's patience is measured by acknowledgements: once nothing is left to consume, no
+        # later call would send the rest of them.
+        if due or (drained and nbytes):
+            self._outbox.acknowledge(state)
+        return []
+
+    def _close_receiving(self, state: ChannelState) -> list[Event]:
+        if not state.receiving_closed:
+            state.receiving_closed = True
+            self._outbox.unacknowledge(state)
+            total = state.incoming.consumed
+            self._outbox.post(Ack(state.id, total, total))
+            state.incoming.finish()
+            self._table.satisfy(state)
+        return self._settle(state)
+
+    def _settle(self, state: ChannelState) -> list[Event]:
+        if not (state.sending_done and state.receiving_closed):
+            return []
+        self._drop(state)
+        return [Finished(state.id)]
+
+    def _drop(self, state: ChannelState) -> None:
+        self._table.drop(state)
+        self._outbox.forget(state)
+
+
+# The table pairs each type with its own method, which no annotation of a dict can say.
+_HANDLERS: Final[dict[type, Callable[..., list[Event]]]] = {
+    Data: Inbound._on_data,
+    Landed: Inbound._on_landed,
+    Ack: Inbound._on_ack,
+    Hello: Inbound._on_hello,
+    Open: Inbound._on_open,
+    Reset: Inbound._on_reset,
+    Ping: Inbound._on_ping,
+    Pong: Inbound._on_pong,
+    Goodbye: Inbound._on_goodbye,
+}

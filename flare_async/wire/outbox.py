@@ -1,0 +1,196 @@
+"""What waits to leave: a control lane that goes first, then channels in turn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from flare_async.wire.channel import ChannelState
+from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Open, Pong
+
+__all__ = ["MAX_PONGS", "Outbox"]
+
+MAX_PONGS: Final = 16
+_ACK_COST: Final = 32  # bytes on the wire, so that thousands of them end a batch as well
+
+Turns = OrderedDict[int, ChannelState]
+
+
+class Outbox:
+    """Frames and channels with something to send; containers exist only while they are used.
+
+    Order: control frames as they were queued, pongs, acknowledgements (the newest of each
+    channel), urgent channels in turn, bulk channels in turn. No Data can overtake the Open of its
+    channel, because Opens are control frames.
+    """
+
+    __slots__ = ("_acks", "_bulk", "_control", "_hello", "_left", "_open", "_pongs", "_urgent")
+
+    def __init__(self) -> None:
+        self._hello: Hello | None = None
+        self._open = False  # the peer's Hello is in hand
+        self._left = False  # our Goodbye is queued: nothing comes behind it
+        self._control: deque[Frame] | None = None
+        self._pongs: list[int] | None = None
+        self._acks: Turns | None = None
+        self._urgent: Turns | None = None
+        self._bulk: Turns | None = None
+
+    def __bool__(self) -> bool:
+        """Tell whether a frame could leave now."""
+        if not self._open:
+            return self._hello is not None or (self._left and bool(self._control))
+        return bool(
+            self._control
+            or self._acks
+            or self._urgent
+            or self._bulk
+            or self._pongs
+            or self._hello is not None
+        )
+
+    @property
+    def left(self) -> bool:
+        """Whether our Goodbye is queued or sent."""
+        return self._left
+
+    @property
+    def control_length(self) -> int:
+        """Control frames that wait."""
+        return len(self._control) if self._control else 0
+
+    def greet(self, hello: Hello) -> None:
+        """Queue our Hello, which leaves before all others."""
+        self._hello = hello
+
+    def start(self) -> None:
+        """Let everything leave from now on."""
+        self._open = True
+
+    def post(self, frame: Frame) -> None:
+        """Queue a control frame; dropped behind a Goodbye."""
+        if self._left:
+            return
+        if self._control is None:
+            self._control = deque()
+        self._control.append(frame)
+
+    def pong(self, nonce: int) -> None:
+        """Queue an answer to a Ping, unless sixteen wait already."""
+        if self._pongs is None:
+            self._pongs = []
+        if len(self._pongs) < MAX_PONGS and not self._left:
+            self._pongs.append(nonce)
+
+    def acknowledge(self, state: ChannelState) -> None:
+        """Send the newest positions of a channel's incoming direction."""
+        if self._left:
+            return
+        if self._acks is None:
+            self._acks = OrderedDict()
+        self._acks[state.id] = state
+
+    def unacknowledge(self, state: ChannelState) -> None:
+        """Drop the acknowledgement of a channel, if one waits."""
+        if self._acks:
+            self._acks.pop(state.id, None)
+            self._acks = self._acks or None
+
+    def schedule(self, state: ChannelState) -> None:
+        """Give a channel that can send its turn; one that has it already keeps its place."""
+        if self._left:
+            return
+        turns = self._urgent if state.urgent else self._bulk
+        if turns is None:
+            turns = OrderedDict()
+            if state.urgent:
+                self._urgent = turns
+            else:
+                self._bulk = turns
+        turns.setdefault(state.id, state)
+
+    def unschedule(self, state: ChannelState) -> None:
+        """Take a channel's turn away."""
+        turns = self._urgent if state.urgent else self._bulk
+        if turns:
+            turns.pop(state.id, None)
+
+    def forget(self, state: ChannelState) -> None:
+        """Drop the acknowledgement and the turn of a channel that is closed."""
+        self.unacknowledge(state)
+        self.unschedule(state)
+
+    def leave(self, goodbye: Goodbye) -> None:
+        """Make this the last frame; acknowledgements that are due leave before it."""
+        if self._left:
+            return
+        if not self._open:
+            self._control = None
+        acks, self._acks = self._acks, None
+        for state in acks.values() if acks else ():
+            self.post(_ack_of(state))
+        self.post(goodbye)
+        self._left = True
+        self._pongs = self._urgent = self._bulk = None
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._hello = self._control = self._pongs = None
+        self._acks = self._urgent = self._bulk = None
+
+    def take(self, budget: int, frame_bytes: int) -> list[Frame]:
+        """Return frames with about ``budget`` bytes, at least one if any can leave."""
+        found: list[Frame] = []
+        if self._hello is not None:
+            found.append(self._hello)
+            self._hello = None
+        if not self._open and not self._left:
+            return found
+        budget = self._take_control(found, max(budget, 1))
+        if self._acks:
+            budget = _take_acks(self._acks, found, budget)
+            self._acks = self._acks or None
+        if self._urgent:
+            budget = _take_turns(self._urgent, found, budget, frame_bytes)
+            self._urgent = self._urgent or None
+        if self._bulk:
+            _take_turns(self._bulk, found, budget, frame_bytes)
+            self._bulk = self._bulk or None
+        return found
+
+    def _take_control(self, found: list[Frame], budget: int) -> int:
+        while self._control and budget > 0:
+            frame = self._control.popleft()
+            found.append(frame)
+            budget -= len(frame.header) if isinstance(frame, Open) else 0
+        self._control = self._control or None
+        if self._pongs:
+            found += [Pong(nonce) for nonce in self._pongs]
+            self._pongs = None
+        return budget
+
+
+def _take_acks(acks: Turns, found: list[Frame], budget: int) -> int:
+    while acks and budget > 0:
+        _, state = acks.popitem(last=False)
+        found.append(_ack_of(state))
+        budget -= _ACK_COST
+    return budget
+
+
+def _ack_of(state: ChannelState) -> Ack:
+    consumed, limit = state.incoming.ack()
+    return Ack(state.id, consumed, limit)
+
+
+def _take_turns(turns: Turns, found: list[Frame], budget: int, frame_bytes: int) -> int:
+    while turns and budget > 0:
+        channel, state = next(iter(turns.items()))
+        frame: Data = state.next_frame(frame_bytes)
+        found.append(frame)
+        budget -= len(frame.payload)
+        if state.sendable:
+            turns.move_to_end(channel)
+        else:
+            del turns[channel]
+    return budget

@@ -1,0 +1,193 @@
+"""The session machine: both sides of the protocol, without a clock and without I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flare_async.errors import LocalProtocolError
+from flare_async.wire.channel import ChannelState, ChannelStatistics, OpenOptions, check_open
+from flare_async.wire.events import Event
+from flare_async.wire.fields import clean_message
+from flare_async.wire.frames import TRAILER_BYTES, Frame, Goodbye, Hello, Open, Ping, Reset
+from flare_async.wire.inbound import Inbound
+from flare_async.wire.table import Side
+
+__all__ = ["ChannelStatistics", "OpenOptions", "SessionMachine", "Side"]
+
+_DEFAULT_OPTIONS: Final = OpenOptions()
+
+
+class SessionMachine(Inbound):
+    """One end of a session: give it what arrived, take from it what is to be sent.
+
+    ``budget`` is the credit that this session may grant; without one only the windows bound it.
+    Nothing but our Hello (and a Goodbye) leaves before the peer's Hello is in hand; opens and data
+    may queue. Commands on a channel that was closed meanwhile are harmless, except those that would
+    send.
+    """
+
+    __slots__ = ()
+
+    @property
+    def peer_hello(self) -> Hello | None:
+        """The peer's Hello, once it is in hand."""
+        return self._peer
+
+    @property
+    def open_channels(self) -> int:
+        """How many channels are open."""
+        return len(self._table.channels)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether ``frames_to_send`` would return a frame now."""
+        return bool(self._outbox) or (self._peer is not None and self._table.feedable)
+
+    def hello(self, hello: Hello) -> None:
+        """Queue our Hello, which leaves first.
+
+        Raises:
+            LocalProtocolError: there was one already.
+        """
+        if self._own is not None:
+            raise LocalProtocolError("a session says hello once")
+        self._own = hello
+        self._outbox.greet(hello)
+
+    def open(
+        self, topic: str, header: bytes = b"", *, options: OpenOptions = _DEFAULT_OPTIONS
+    ) -> int:
+        """Open a channel and return its id; it may be used at once.
+
+        Raises:
+            LocalProtocolError: a field cannot travel, or one side has said Goodbye.
+            ResourceLimit: ``Limits.channels`` are open.
+        """
+        check_open(topic, header, options, self._limits.control_bytes)
+        if self._left or self._outbox.left:
+            raise LocalProtocolError(f"channel {topic!r} opened after a goodbye")
+        state = self._table.open(options, self._peer.window if self._peer is not None else 0)
+        self._outbox.post(
+            Open(
+                state.id,
+                topic,
+                header,
+                state.incoming.limit,
+                options.end,
+                options.urgent,
+                options.destination,
+                options.hops,
+            )
+        )
+        return state.id
+
+    def send(self, channel: int, view: bytes | bytearray | memoryview) -> None:
+        """Queue bytes by reference: they must not change until they were acknowledged.
+
+        Raises:
+            LocalProtocolError: the channel is closed or this direction has ended.
+        """
+        state = self._to_send(channel)
+        data = view if type(view) is memoryview and view.format == "B" else memoryview(view)
+        if data.format != "B" or data.ndim != 1:
+            data = data.cast("B")
+        if data.nbytes:
+            state.queue(data)
+            if state.sendable:
+                self._outbox.schedule(state)
+
+    def end(self, channel: int, trailer: bytes = b"") -> None:
+        """End our direction after the bytes that are queued.
+
+        Raises:
+            LocalProtocolError: closed or ended already, or the trailer is longer than 1024 bytes.
+        """
+        if len(trailer) > TRAILER_BYTES:
+            raise LocalProtocolError(
+                f"channel {channel}: a trailer of {len(trailer)} bytes, at most {TRAILER_BYTES}"
+            )
+        state = self._to_send(channel)
+        state.end(trailer)
+        if state.sendable:
+            self._outbox.schedule(state)
+
+    def unsent(self, channel: int) -> int:
+        """Return the bytes that are queued and in no frame yet; 0 for a closed channel."""
+        state = self._table.local(channel)
+        return 0 if state is None else state.unsent
+
+    def withdraw(self, channel: int) -> int:
+        """Drop the bytes that are queued and in no frame yet; return how many."""
+        state = self._table.local(channel)
+        if state is None:
+            return 0
+        dropped = state.withdraw()
+        if state.sendable:
+            self._outbox.schedule(state)
+        else:
+            self._outbox.unschedule(state)
+        return dropped
+
+    def consume(self, channel: int, nbytes: int, now: float) -> list[Event]:
+        """Take note that the application consumed bytes; return ``Finished`` if that was all.
+
+        Raises:
+            LocalProtocolError: more than arrived.
+        """
+        state = self._table.local(channel)
+        return [] if state is None else self._consumed(state, nbytes, now)
+
+    def lease(self, channel: int) -> None:
+        """Count what arrives from now on as consumed: it goes to leased memory."""
+        state = self._table.local(channel)
+        if state is None or state.leased:
+            return
+        state.leased = True
+        state.incoming.lease()
+        if state.incoming.starved:
+            self._table.satisfy(state)
+            self._outbox.acknowledge(state)
+
+    def reset(self, channel: int, code: int, message: str) -> None:
+        """Give a channel up, both directions; harmless when it is closed."""
+        state = self._table.local(channel)
+        if state is not None:
+            self._drop(state)
+            self._outbox.post(Reset(channel, code, clean_message(message)))
+
+    def leave(self, code: int, message: str) -> None:
+        """Say Goodbye: what is queued is dropped, nothing leaves after it."""
+        self._outbox.leave(Goodbye(code, clean_message(message)))
+
+    def ping(self, nonce: int) -> None:
+        """Queue a Ping."""
+        self._outbox.post(Ping(nonce))
+
+    def close(self) -> None:
+        """Drop everything and return all credit to the budget; the link has ended."""
+        self._table.close()
+        self._outbox.clear()
+
+    def statistics(self, channel: int) -> ChannelStatistics:
+        """Return the byte counts of an open channel.
+
+        Raises:
+            LocalProtocolError: it is not open.
+        """
+        state = self._table.local(channel)
+        if state is None:
+            raise LocalProtocolError(f"channel {channel} is closed")
+        return state.statistics()
+
+    def frames_to_send(self, budget: int) -> list[Frame]:
+        """Return frames with about ``budget`` bytes of payload, at least one if any is due."""
+        if self._table.starved is not None:
+            for state in self._table.fed():
+                self._outbox.acknowledge(state)
+        return self._outbox.take(budget, self._frame_bytes)
+
+    def _to_send(self, channel: int) -> ChannelState:
+        state = self._table.local(channel)
+        if state is None:
+            raise LocalProtocolError(f"channel {channel} is closed")
+        return state

@@ -1,0 +1,166 @@
+"""The open channels of a session: their ids, how many there may be, and their credit."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from flare_async.errors import LocalProtocolError, RemoteProtocolError, ResourceLimit
+from flare_async.limits import Limits
+from flare_async.wire.channel import ChannelState, OpenOptions
+from flare_async.wire.frames import Open
+from flare_async.wire.windows import CreditBudget, ReceiveWindow, SendWindow
+
+__all__ = ["ChannelTable", "Side"]
+
+_LAST_ID = 2**32 - 1
+
+
+class Side(IntEnum):
+    """Which end of a link this is; the value is the first channel id that it opens."""
+
+    CONNECTOR = 1
+    ACCEPTOR = 2
+
+
+class ChannelTable:
+    """Channels by id. Ids are used once, in order, odd from the connector, even from the acceptor.
+
+    So one number a side tells an id that is closed from one that was never opened.
+    """
+
+    __slots__ = ("_budget", "_limits", "_next_own", "_next_peer", "channels", "starved")
+
+    def __init__(self, side: Side, limits: Limits, budget: CreditBudget | None) -> None:
+        self._limits = limits
+        self._budget = budget
+        self._next_own = int(side)
+        self._next_peer = 3 - side
+        self.channels: dict[int, ChannelState] = {}
+        self.starved: dict[int, ChannelState] | None = None  # opened while the budget was empty
+
+    def closed(self, channel: int) -> bool:
+        """Tell whether an id that is not open was open once."""
+        own = (channel - self._next_own) % 2 == 0
+        return 0 < channel < (self._next_own if own else self._next_peer)
+
+    def local(self, channel: int) -> ChannelState | None:
+        """Return a channel that the application names, or None if it is closed.
+
+        Raises:
+            LocalProtocolError: it was never opened.
+        """
+        state = self.channels.get(channel)
+        if state is None and not self.closed(channel):
+            raise LocalProtocolError(f"channel {channel} was never opened")
+        return state
+
+    def remote(self, channel: int) -> ChannelState | None:
+        """Return a channel that the peer names, or None if it is closed.
+
+        Raises:
+            RemoteProtocolError: it was never opened.
+        """
+        state = self.channels.get(channel)
+        if state is None and not self.closed(channel):
+            raise RemoteProtocolError("unknown_channel", f"channel {channel} was never opened")
+        return state
+
+    def open(self, options: OpenOptions, credit: int) -> ChannelState:
+        """Open a channel of ours that may send ``credit`` bytes.
+
+        Raises:
+            ResourceLimit: as many channels as may be are open.
+            LocalProtocolError: the ids are used up.
+        """
+        if len(self.channels) >= self._limits.channels:
+            raise ResourceLimit("channels", len(self.channels) + 1, self._limits.channels)
+        channel = self._next_own
+        if channel > _LAST_ID:
+            raise LocalProtocolError(f"channel ids are used up after {channel - 2}")
+        self._next_own = channel + 2
+        state = ChannelState(channel, SendWindow(credit), self._own_window(options))
+        state.urgent = options.urgent
+        state.leased = options.leased
+        if options.end:
+            state.close_sending()
+        if state.incoming.starved:
+            self.starved = self.starved or {}
+            self.starved[channel] = state
+        self.channels[channel] = state
+        return state
+
+    def _own_window(self, options: OpenOptions) -> ReceiveWindow:
+        full = self._limits.window_bytes if options.window is None else options.window
+        if options.leased or self._budget is None:
+            return ReceiveWindow(full, full, None)
+        return ReceiveWindow(self._budget.fair(full), full, self._budget)
+
+    def take_id(self, channel: int) -> None:
+        """Count the id of a channel that the peer opens as used.
+
+        Raises:
+            RemoteProtocolError: it is not the next one.
+        """
+        if channel != self._next_peer or channel > _LAST_ID:
+            raise RemoteProtocolError(
+                "bad_channel", f"channel {channel} opened, the next one is {self._next_peer}"
+            )
+        self._next_peer += 2
+
+    def refusal(self, frame: Open, credit: int) -> str:
+        """Return why a channel of the peer cannot be accepted, or nothing."""
+        count = len(self.channels)
+        if count >= self._limits.channels:
+            return f"{count} channels are open"
+        if self._budget is None or frame.end or self._budget.available >= credit:
+            return ""
+        return f"no credit: {credit} bytes needed, {self._budget.available} left"
+
+    def accept(self, frame: Open, credit: int) -> ChannelState:
+        """Add a channel of the peer, which may send ``credit`` bytes."""
+        if frame.end:
+            incoming = ReceiveWindow(0, 0, None)
+        else:
+            full = max(credit, self._limits.window_bytes)
+            incoming = ReceiveWindow(credit, full, self._budget)
+        state = ChannelState(frame.channel, SendWindow(frame.window), incoming)
+        state.urgent = frame.urgent
+        state.peer_ended = state.receiving_closed = frame.end
+        self.channels[frame.channel] = state
+        return state
+
+    def drop(self, state: ChannelState) -> None:
+        """Forget a channel and return its credit."""
+        del self.channels[state.id]
+        self.satisfy(state)
+        state.incoming.finish()
+
+    def fed(self) -> list[ChannelState]:
+        """Return the channels that waited for credit and got some now."""
+        found: list[ChannelState] = []
+        for state in list(self.starved.values()) if self.starved else ():
+            if not state.incoming.grow():
+                break
+            found.append(state)
+        for state in found:
+            self.satisfy(state)
+        return found
+
+    def satisfy(self, state: ChannelState) -> None:
+        """Take note that a channel waits for credit no longer."""
+        if self.starved is not None:
+            self.starved.pop(state.id, None)
+            self.starved = self.starved or None
+
+    @property
+    def feedable(self) -> bool:
+        """Whether a channel that waits for credit would get some."""
+        if self.starved is None or self._budget is None:
+            return False
+        state = next(iter(self.starved.values()))
+        return self._budget.fair(state.incoming.full) > 0
+
+    def close(self) -> None:
+        """Forget all channels and return their credit."""
+        for state in list(self.channels.values()):
+            self.drop(state)

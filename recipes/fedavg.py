@@ -1,0 +1,185 @@
+"""Federated averaging (FedAvg).
+
+McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+AISTATS 2017, algorithm 1. In round t every site k of the cohort starts from the global model w_t
+and returns its own w_t^k after some local steps; the next model is
+
+    w_{t+1} = sum_k (n_k / n) w_t^k        with n = sum_k n_k,
+
+where n_k is ``meta["NUM_STEPS_CURRENT_ROUND"]`` of the update (1 where it is absent) times the
+site's ``aggregation_weights``. A site may return a difference instead (``ParamsType.DIFF``); then
+the mean difference is added to w_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flare_async.errors import ConfigError, UpdateRefused
+from flare_async.jobs.cohort import JobCohort
+from flare_async.jobs.metrics import MetricMean, by_key
+from flare_async.jobs.models import load_model
+from flare_async.jobs.recipe import Recipe, positive
+from flare_async.jobs.site import Plain
+from flare_async.jobs.work import EvaluateFunction, Framework, TrainFunction, Work
+from flare_async.model import MetaKey, ParamsType
+from flare_async.recipes.stopping import Patience, StopCondition
+from flare_async.roles.cohort import RoundOptions
+from flare_async.roles.messages import Scalar
+from flare_async.transfer.mean import MeanOptions, WeightedMean
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["FedAvgRecipe"]
+
+
+@dataclass(kw_only=True, eq=False)
+class FedAvgRecipe(Recipe):
+    """FedAvg for PyTorch and NumPy models.
+
+    ``model`` is a ``torch.nn.Module``, a dict of arrays or tensors, one array, or
+    ``{"class_path": "package.Class", "args": {...}}``; ``initial_ckpt`` a safetensors file with
+    its first tensors. ``train(model, site)`` runs at each site and returns an ``FLModel``, plain
+    or async. ``evaluate(model, site)`` returns metrics of the received model; it runs before
+    training and, after the last round, once more, so that every version is evaluated. Without it
+    the metrics that ``train`` returns are taken as those of the received model.
+
+    Raises:
+        ConfigError: an argument cannot be used; the error names it.
+    """
+
+    min_clients: int  # updates that a round needs; a run needs as many sites to begin
+    num_rounds: int = 2
+    name: str = "fedavg"
+    model: object = None
+    initial_ckpt: str | Path | None = None
+    train: TrainFunction | None = None
+    evaluate: EvaluateFunction | None = None
+    train_script: str | None = None  # arrives with the Client API for scripts
+    train_args: str = ""
+    train_config: Mapping[str, Plain] = field(default_factory=dict)  # every site's options
+    per_site_config: Mapping[str, Mapping[str, Plain]] = field(default_factory=dict)
+
+    round_timeout: float | None = None  # seconds; then the quorum closes the round
+    clients_per_round: int | None = None  # updates that close a round; default: all sites'
+    over_select: float = 1.0  # asks so many times more sites than are needed
+    params_transfer_type: str = ParamsType.FULL  # DIFF: sites send what they changed
+    exclude_vars: str | None = None  # regular expression: such tensors keep the global value
+    aggregation_weights: Mapping[str, float] = field(default_factory=dict)
+    accumulator: str | None = None  # "float32" or "float64"; default by the model's size
+
+    key_metric: str = "accuracy"  # chooses the best model
+    lower_is_better: bool = False
+    stop_cond: str | None = None  # "accuracy >= 0.95": ends the run when the model meets it
+    patience: int | None = None  # ends it after so many evaluations without a better one
+    save_filename: str = "FL_global_model.pt"
+
+    def __post_init__(self) -> None:
+        self.check_basics()
+        if self.train_script is not None or self.train is None:
+            hint = "give train=function(model, site); scripts are not supported yet"
+            raise ConfigError("train", self.train_script, "no training function", hint)
+        self.initial, self.framework = self._load()
+        Work(self.train, self.framework)
+        self._stop = None if self.stop_cond is None else StopCondition(self.stop_cond)
+        Patience(self.patience)
+        if self.clients_per_round is not None:
+            positive("clients_per_round", self.clients_per_round)
+        if self.over_select < 1:
+            raise ConfigError("over_select", self.over_select, "at least 1 is needed")
+        if self.round_timeout is not None and not self.round_timeout > 0:
+            raise ConfigError("round_timeout", self.round_timeout, "seconds above 0 are needed")
+        known = [str(kind) for kind in ParamsType]
+        if self.params_transfer_type not in known:
+            raise ConfigError("params_transfer_type", self.params_transfer_type, f"not in {known}")
+        self._mean(self.initial, ("any",))
+
+    def work(self, site: str) -> Work:
+        """Return the train and evaluate functions with the site's own options."""
+        if self.train is None:
+            raise ConfigError("train", None, "no training function")
+        return Work(
+            train=self.train,
+            framework=self.framework,
+            evaluate=self.evaluate,
+            config={**self.train_config, **self.per_site_config.get(site, {})},
+            transfer=ParamsType(self.params_transfer_type),
+        )
+
+    async def coordinate(self, cohort: JobCohort) -> None:
+        """Run the rounds; the best model is the one that the sites evaluated as such."""
+        model, patience = self.initial, Patience(self.patience)
+        await cohort.checkpoint(model, 0)
+        for number in range(self.num_rounds):
+            model, lost = await self._round(cohort, model, number, patience)
+            if lost:
+                break
+        if self.evaluate is not None:
+            await self._validate(cohort, model, len(cohort.history.rounds))
+
+    async def _round(
+        self, cohort: JobCohort, model: TensorSet, number: int, patience: Patience
+    ) -> tuple[TensorSet, bool]:
+        options = RoundOptions(
+            quorum=self.min_clients,
+            deadline=self.round_timeout,
+            size=self.clients_per_round,
+            over_select=self.over_select,
+        )
+        task, sites = cohort.task(number, self.num_rounds), cohort.choose(options, number)
+        started = cohort.begin_round(task, sites)
+        trained, received = MetricMean(), MetricMean()
+        with self._mean(model, sites) as mean:
+            async with cohort.round(
+                task, model, options=options, reducer=mean, weigh=self._weigh, sites=sites
+            ) as updates:
+                async for site, update in updates:
+                    trained.add(site, update.metrics, update.weight)
+                    received.add(site, update.received or update.metrics, update.weight)
+                result = mean.finish()
+                await cohort.checkpoint(result, number + 1)
+        metrics = received.mean(sites)
+        lost = await self._judge(cohort, model, number, metrics, patience)
+        await cohort.end_round(task, started, self.min_clients, trained.mean(sites))
+        return result, lost
+
+    async def _validate(self, cohort: JobCohort, model: TensorSet, number: int) -> None:
+        task = cohort.task(number, self.num_rounds, "validate")
+        started = cohort.begin_round(task, cohort.sites)
+        received = MetricMean()
+        options = RoundOptions(quorum=self.min_clients, deadline=self.round_timeout)
+        async with cohort.round(task, model, options=options, weigh=self._weigh) as updates:
+            async for site, update in updates:
+                received.add(site, update.received, update.weight)
+        metrics = received.mean(cohort.sites)
+        await self._judge(cohort, model, number, metrics, Patience(None))
+        await cohort.end_round(task, started, self.min_clients, metrics)
+
+    async def _judge(
+        self,
+        cohort: JobCohort,
+        model: TensorSet,
+        version: int,
+        metrics: Mapping[str, float],
+        patience: Patience,
+    ) -> bool:
+        if not metrics:
+            return False
+        better = by_key(self.key_metric, lower=self.lower_is_better)
+        best = await cohort.evaluated(model, version, metrics, better)
+        met = self._stop is not None and self._stop.met(metrics)
+        return met or patience.lost(better=best)
+
+    def _weigh(self, site: str, meta: Mapping[str, Scalar]) -> float:
+        steps = meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 1.0)
+        if isinstance(steps, bool) or not isinstance(steps, int | float):
+            raise UpdateRefused(site, f"NUM_STEPS_CURRENT_ROUND is {steps!r:.40}, not a number")
+        return steps * self.aggregation_weights.get(site, 1.0)
+
+    def _mean(self, model: TensorSet, sites: tuple[str, ...]) -> WeightedMean:
+        options = MeanOptions(accumulator=self.accumulator, exclude=self.exclude_vars)
+        return WeightedMean(model, order=sites, options=options)
+
+    def _load(self) -> tuple[TensorSet, Framework]:
+        return load_model(self.model, self.initial_ckpt)

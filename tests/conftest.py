@@ -1,0 +1,45 @@
+"""What every test gets: no leaked task, no blocking call inside a coroutine, virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+import pytest_asyncio
+from blockbuster import blockbuster_ctx
+
+from flare_async.testing.loop import run_sim
+from flare_async.testing.story import describe_tasks
+
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def guarded_loop(request: pytest.FixtureRequest) -> None:
+    """Guard the loop of tests that have one; the others pay nothing."""
+    if request.node.get_closest_marker("asyncio") is not None:
+        request.getfixturevalue("clean_asyncio")
+
+
+@pytest_asyncio.fixture
+async def clean_asyncio() -> AsyncIterator[None]:
+    """Fail a test that blocks the loop from our code or that leaves a task behind."""
+    before = asyncio.all_tasks()
+    with blockbuster_ctx("flare_async"):
+        yield
+    await asyncio.sleep(0)  # a transport that was closed may still have its last callback queued
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left, f"{len(left)} tasks are left:\n{describe_tasks(left)}"
+
+
+@pytest.fixture
+def sim() -> Callable[..., Any]:
+    """Return ``run_sim``, under which our code must not block either."""
+
+    def run(main: Callable[[], Awaitable[T]], **options: Any) -> T:
+        with blockbuster_ctx("flare_async"):
+            return run_sim(main, **options)
+
+    return run

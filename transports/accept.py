@@ -1,0 +1,58 @@
+"""The bounded queue of links that wait to be accepted, shared by all listeners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, Self, TypeVar
+
+from flare_async.net.link import Link
+
+__all__ = ["AcceptQueue"]
+
+LinkT = TypeVar("LinkT", bound=Link)
+
+
+class AcceptQueue(Generic[LinkT]):
+    """Links in the order of their arrival; refuses one more than ``size`` instead of waiting."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._links: deque[LinkT] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> LinkT:
+        """Wait for ever for the next link, which is a listener's work; ends after ``close``."""
+        while not self._links:
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._links.popleft()
+
+    def offer(self, link: LinkT) -> bool:
+        """Queue a link; False when it must be refused."""
+        if self._closed or len(self._links) >= self._size:
+            return False
+        self._links.append(link)
+        self._wake()
+        return True
+
+    def close(self) -> None:
+        """End the iteration; links that wait are aborted."""
+        self._closed = True
+        while self._links:
+            self._links.popleft().abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

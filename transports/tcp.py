@@ -1,0 +1,87 @@
+"""``tcp://host:port``: plain TCP; port 0 listens on a free one."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from flare_async.errors import ConfigError, ConnectFailed
+from flare_async.limits import Limits
+from flare_async.transports.stream import LOCAL_FRAME, REMOTE_FRAME, StreamLink, StreamListener
+
+__all__ = ["TcpTransport"]
+
+BACKLOG = 4096  # clients reconnect all at once after a server's restart
+
+
+class TcpTransport:
+    """Frames over TCP. No encryption: for one machine or a private network."""
+
+    scheme = "tcp"
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def connect(self, address: str) -> StreamLink:
+        """Connect, bounded by ``handshake_timeout``; cancelling leaves nothing.
+
+        Raises:
+            ConnectFailed: nobody listens there, or nobody answered in time.
+        """
+        host, port = split_address(address)
+        loop = asyncio.get_running_loop()
+        link = StreamLink(self._limits, frame_for(host))
+        try:
+            async with asyncio.timeout(self._limits.handshake_timeout):
+                await loop.create_connection(lambda: link, host, port)
+        except TimeoutError as exc:
+            seconds = self._limits.handshake_timeout
+            raise ConnectFailed(address, f"no answer within {seconds:g} s") from exc
+        except OSError as exc:
+            raise ConnectFailed(address, exc.strerror or str(exc)) from exc
+        link.address = address
+        return link
+
+    async def listen(self, address: str) -> StreamListener:
+        """Listen; the listener's address has the real port. Raises ConnectFailed."""
+        host, port = split_address(address)
+        listener = StreamListener()
+        server = None
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: StreamLink(self._limits, frame_for(host), listener.made),
+                host,
+                port,
+                backlog=BACKLOG,
+                reuse_address=True,
+            )
+        except OSError as exc:
+            hint = "choose another port, or 0 for a free one"
+            raise ConnectFailed(address, exc.strerror or str(exc), hint) from exc
+        real = server.sockets[0].getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        listener.serve(server, f"tcp://{shown}:{real}")
+        return listener
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``scheme://host:port``. Raises ConfigError."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise ConfigError("address", address, str(exc)) from exc
+    if not parts.hostname or port is None:
+        raise ConfigError("address", address, "is not scheme://host:port")
+    return parts.hostname, port
+
+
+def frame_for(host: str) -> int:
+    """Return the frame length that suits the way to ``host``."""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host in {"localhost", socket.gethostname()}
+    return LOCAL_FRAME if local else REMOTE_FRAME
