@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, SupportsIndex
 
 __all__ = ["FLModel", "MetaKey", "NPConstants", "ParamsType"]
 
@@ -91,7 +91,7 @@ def _check_dict(name: str, value: object) -> None:
 def _check_round(name: str, value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name}: an integer is needed, got {value!r}")
     if operator.index(value) < 0:
         raise ValueError(f"{name}={value}: may not be negative")

@@ -28,6 +28,7 @@ from flare_async.model import MetaKey, ParamsType
 from flare_async.recipes.stopping import Patience, StopCondition
 from flare_async.roles.cohort import RoundOptions
 from flare_async.roles.messages import Scalar
+from flare_async.roles.round import Update
 from flare_async.transfer.mean import MeanOptions, WeightedMean
 from flare_async.transfer.tensors import TensorSet
 
@@ -95,6 +96,11 @@ class FedAvgRecipe(Recipe):
             raise ConfigError("params_transfer_type", self.params_transfer_type, f"not in {known}")
         self._mean(self.initial, ("any",))
 
+    @property
+    def torch_filename(self) -> str | None:
+        """``save_filename``, for a PyTorch model."""
+        return self.save_filename if self.framework == "torch" else None
+
     def work(self, site: str) -> Work:
         """Return the train and evaluate functions with the site's own options."""
         if self.train is None:
@@ -136,7 +142,7 @@ class FedAvgRecipe(Recipe):
             ) as updates:
                 async for site, update in updates:
                     trained.add(site, update.metrics, update.weight)
-                    received.add(site, update.received or update.metrics, update.weight)
+                    received.add(site, *self._received(update))
                 result = mean.finish()
                 await cohort.checkpoint(result, number + 1)
         metrics = received.mean(sites)
@@ -151,7 +157,7 @@ class FedAvgRecipe(Recipe):
         options = RoundOptions(quorum=self.min_clients, deadline=self.round_timeout)
         async with cohort.round(task, model, options=options, weigh=self._weigh) as updates:
             async for site, update in updates:
-                received.add(site, update.received, update.weight)
+                received.add(site, *self._received(update))
         metrics = received.mean(cohort.sites)
         await self._judge(cohort, model, number, metrics, Patience(None))
         await cohort.end_round(task, started, self.min_clients, metrics)
@@ -170,6 +176,13 @@ class FedAvgRecipe(Recipe):
         best = await cohort.evaluated(model, version, metrics, better)
         met = self._stop is not None and self._stop.met(metrics)
         return met or patience.lost(better=best)
+
+    def _received(self, update: Update) -> tuple[Mapping[str, float], float]:
+        """Return the metrics of the model that a site received, and their weight."""
+        if self.evaluate is None:
+            return update.metrics, update.weight
+        metrics = dict(update.received)
+        return metrics, metrics.pop("num_examples", 1.0)
 
     def _weigh(self, site: str, meta: Mapping[str, Scalar]) -> float:
         steps = meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 1.0)

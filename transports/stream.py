@@ -17,7 +17,7 @@ from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.transports.accept import AcceptQueue
 from flare_async.wire.codec import Decoder, encode
-from flare_async.wire.frames import Frame
+from flare_async.wire.frames import Frame, Landed
 
 __all__ = ["LOCAL_FRAME", "REMOTE_FRAME", "StreamLink", "StreamListener"]
 
@@ -43,6 +43,8 @@ class StreamLink(asyncio.BufferedProtocol):
         self._gathers = False
         self._receiver: LinkReceiver | None = None
         self._decoder = Decoder(self._destination, limits=limits)
+        self._early: list[Frame | Landed] = []
+        self._error: FlareError | None = None
         self._paused = False
         self._lost = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -53,13 +55,12 @@ class StreamLink(asyncio.BufferedProtocol):
     # What asyncio tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; nothing is read before ``start``."""
+        """Take the transport."""
         self._transport = stream = cast("asyncio.Transport", transport)
         # uvloop sends a list of buffers without joining them, asyncio before 3.12 joins.
         self._gathers = type(stream).__module__.startswith("uvloop")
         mark = max(256 * KIB, self.frame_bytes)
         stream.set_write_buffer_limits(high=mark, low=mark // 4)
-        stream.pause_reading()
         if self.address == "unknown":
             self.address = shown_address(stream.get_extra_info("peername"))
         if self._on_made is not None:
@@ -76,8 +77,13 @@ class StreamLink(asyncio.BufferedProtocol):
         except RemoteProtocolError as exc:
             self._end(exc)
             return
-        if frames and self._receiver is not None:
-            self._receiver.receive(frames)
+        if self._receiver is not None:
+            if frames:
+                self._receiver.receive(frames)
+        elif self._transport is not None and not self._lost:
+            # Nobody has started the link yet: one read of scratch is all that is kept for it.
+            self._early += frames
+            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         """Take the end of the stream; asyncio closes the transport next."""
@@ -115,10 +121,14 @@ class StreamLink(asyncio.BufferedProtocol):
 
     def start(self, receiver: LinkReceiver) -> None:
         """Begin to read."""
-        self._receiver = receiver
+        early, self._early = self._early, []
+        if early:
+            receiver.receive(early)
         if self._lost:
-            receiver.lost(None)
-        elif self._transport is not None:
+            receiver.lost(self._error)
+            return
+        self._receiver = receiver
+        if self._transport is not None and not self._transport.is_reading():
             self._transport.resume_reading()
 
     def send_soon(self, frames: Sequence[Frame]) -> None:
@@ -197,6 +207,7 @@ class StreamLink(asyncio.BufferedProtocol):
         if receiver is not None:
             receiver.lost(error)
         self._lost = True
+        self._error = error
         if self._transport is not None:
             self._transport.close()
         self._wake()

@@ -16,7 +16,7 @@ from flare_async.jobs.events import (
     SiteStarted,
 )
 from flare_async.jobs.history import ModelRecord, RoundRecord, finite
-from flare_async.jobs.run import Run
+from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
 from flare_async.ports import Store
 from flare_async.roles.cohort import Cohort
 from flare_async.roles.outcome import SiteRecord
@@ -28,10 +28,7 @@ from flare_async.transfer.tensors import TensorSet
 if TYPE_CHECKING:
     from flare_async.jobs.metrics import Better
 
-__all__ = ["BEST_MODEL", "GLOBAL_MODEL", "CohortSetting", "JobCohort"]
-
-GLOBAL_MODEL = "FL_global_model.safetensors"
-BEST_MODEL = "best_FL_global_model.safetensors"
+__all__ = ["CohortSetting", "JobCohort"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,6 @@ class JobCohort(Cohort):
         if is_best:
             metadata = {"version": str(version), "run": self.run.run_id}
             await self._store.write(BEST_MODEL, file_chunks(model, metadata))
-            self.run.best_version = version
         return is_best
 
     # RoundObserver
@@ -137,4 +133,3 @@ class JobCohort(Cohort):
         shifted = replace(record, started=started, ended=ended)
         self._records[record.site] = shifted
         self._observer_of_run(SiteFinished(number, shifted))
-

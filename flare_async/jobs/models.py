@@ -22,9 +22,7 @@ __all__ = ["load_model"]
 FORMS = "give a torch.nn.Module, a dict of arrays or tensors, or an array"
 
 
-def load_model(
-    model: object, checkpoint: str | Path | None = None
-) -> tuple[TensorSet, Framework]:
+def load_model(model: object, checkpoint: str | Path | None = None) -> tuple[TensorSet, Framework]:
     """Return a private copy of the model's tensors and the framework they belong to.
 
     ``checkpoint`` is a safetensors file whose tensors replace the model's; alone it is the model.

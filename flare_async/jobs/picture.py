@@ -41,7 +41,7 @@ def draw_curves(history: History, path: Path) -> Path:
     _fill(figure, curves, kinds, history)
     try:
         with path.open("wb") as file:
-            canvas.print_png(file)
+            canvas.print_png(file)  # type: ignore[no-untyped-call]
     except OSError as exc:
         raise WorkspaceError("path", str(path), f"cannot write: {exc.strerror}") from exc
     return path

@@ -34,6 +34,11 @@ class Recipe(ABC):
     min_clients: int
     num_rounds: int
 
+    @property
+    def torch_filename(self) -> str | None:
+        """The PyTorch file that a run leaves beside its safetensors file, if any."""
+        return None
+
     def check_basics(self) -> None:
         """Check the three fields that every recipe has. Raises ConfigError."""
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):

@@ -26,7 +26,13 @@ from flare_async.transfer.tensors import TensorSet
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["checked_meta", "checked_metrics", "checked_model", "checked_tensors"]
+__all__ = [
+    "checked_evaluation",
+    "checked_meta",
+    "checked_metrics",
+    "checked_model",
+    "checked_tensors",
+]
 
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 
@@ -47,6 +53,19 @@ def checked_model(site: str, result: object) -> FLModel:
     except (TypeError, ValueError) as exc:
         raise TrainingFailed(site, f"the returned FLModel is not valid: {exc}") from exc
     return result
+
+
+def checked_evaluation(site: str, result: object) -> dict[str, float]:
+    """Return the metrics that an evaluate function returned, as a mapping or in an ``FLModel``.
+
+    Raises:
+        TrainingFailed: there are none, or one is no number.
+    """
+    metrics = result.metrics if isinstance(result, FLModel) else result
+    if not isinstance(metrics, Mapping) or not metrics:
+        kind = type(result).__name__
+        raise TrainingFailed(site, f"evaluate returned {kind}, return a dict of metrics")
+    return checked_metrics(site, dict(metrics))
 
 
 def checked_tensors(

@@ -11,9 +11,13 @@ from pathlib import Path
 
 from flare_async.errors import FlareError, RunAborted, RunFailed
 from flare_async.jobs.history import History
+from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Run", "RunStatistics", "RunStatus"]
+__all__ = ["BEST_MODEL", "GLOBAL_MODEL", "Run", "RunStatistics", "RunStatus"]
+
+GLOBAL_MODEL = "FL_global_model.safetensors"
+BEST_MODEL = "best_FL_global_model.safetensors"
 
 
 class RunStatus(StrEnum):
@@ -65,8 +69,8 @@ class RunStatistics:
 class Run:
     """A run, while it goes on and afterwards.
 
-    ``model`` and ``best_model`` are the tensors of the last and the best global model, None as
-    long as there are none. ``cause`` is what made a run fail.
+    ``model`` holds the tensors of the last global model, None as long as there is none. ``cause``
+    is what made a run fail.
     """
 
     run_id: str
@@ -75,7 +79,6 @@ class Run:
     status: RunStatus = RunStatus.RUNNING
     history: History = field(default_factory=History)
     model: TensorSet | None = None
-    best_model: TensorSet | None = None
     cause: BaseException | None = None
     statistics: RunStatistics = field(default_factory=RunStatistics)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -84,6 +87,12 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} {self.status}>"
+
+    @property
+    def best_model(self) -> TensorSet | None:
+        """The best evaluated global model, read from its file; None where none was evaluated."""
+        path = self.folder / BEST_MODEL
+        return read_file(path) if path.exists() else None
 
     def get_status(self) -> str:
         """Return the status as text."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-import structlog
 
 from flare_async.errors import ConfigError, MissingExtra
 
@@ -177,6 +176,8 @@ class Site:
 
     def log(self, **fields: Scalar) -> None:
         """Write one log event with these fields, marked with site, job and round."""
+        import structlog  # a quarter of a worker's start, and few train functions log
+
         logger = structlog.get_logger("flare_async.site")
         logger.info(
             "site_log",

@@ -11,18 +11,34 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from flare_async.errors import FlareError, TrainingFailed
-from flare_async.jobs.result import checked_meta, checked_metrics, checked_model, checked_tensors
+from flare_async.jobs.result import (
+    checked_evaluation,
+    checked_meta,
+    checked_metrics,
+    checked_model,
+    checked_tensors,
+)
 from flare_async.jobs.site import Scalar, Site, SiteInfo
-from flare_async.jobs.work import Work
+from flare_async.jobs.work import EvaluateFunction, TrainFunction, Work
 from flare_async.model import FLModel, ParamsType
 from flare_async.transfer.pool import SlotPool
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["TrainOutcome", "TrainTask", "call", "conclude", "failure_of", "finish", "prepare"]
+__all__ = [
+    "TaskKind",
+    "TrainOutcome",
+    "TrainTask",
+    "call",
+    "conclude",
+    "failure_of",
+    "finish",
+    "prepare",
+]
 
+TaskKind: TypeAlias = Literal["train", "validate"]
 MAX_TRACEBACK_LINES: Final = 50
 MAX_LINE: Final = 500
 MAX_PROBLEM: Final = 1000
@@ -36,13 +52,30 @@ class TrainTask:
     tensors: TensorSet
     site: SiteInfo
     meta: Mapping[str, Scalar] = field(default_factory=dict)
+    kind: TaskKind = "train"
+
+    @property
+    def function(self) -> TrainFunction | EvaluateFunction:
+        """The user's function that this task calls.
+
+        Raises:
+            TrainingFailed: the site was asked to evaluate and has no function for it.
+        """
+        if self.kind == "train":
+            return self.work.train
+        if self.work.evaluate is None:
+            raise TrainingFailed(self.site.name, "was asked to evaluate without evaluate=")
+        return self.work.evaluate
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOutcome:
-    """What came back: an update nobody else can write to, and ``seconds`` spent in user code."""
+    """What came back: an update nobody else can write to, and ``seconds`` spent in user code.
 
-    tensors: TensorSet
+    An evaluation has metrics and no tensors.
+    """
+
+    tensors: TensorSet | None
     params_type: ParamsType
     metrics: Mapping[str, float]
     meta: Mapping[str, Scalar]
@@ -77,7 +110,7 @@ def call(task: TrainTask, model: FLModel, site: Site) -> object:
         TrainingFailed: it raised anything but KeyboardInterrupt, which passes.
     """
     try:
-        return task.work.train(model, site)
+        return task.function(model, site)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the host
@@ -135,6 +168,9 @@ def conclude(
         TrainingFailed: the result is no usable model; the message says what to return.
     """
     site = task.site.name
+    if task.kind == "validate":
+        metrics = checked_evaluation(site, result)
+        return TrainOutcome(None, ParamsType.FULL, metrics, {}, seconds)
     model = checked_model(site, result)
     return TrainOutcome(
         tensors=checked_tensors(site, model, task.tensors, pool, detach=detach),

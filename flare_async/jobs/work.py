@@ -13,11 +13,12 @@ from typing import Final, Literal, TypeAlias
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.site import Plain, Site, plain
-from flare_async.model import FLModel
+from flare_async.model import FLModel, ParamsType
 
 __all__ = [
     "JOB_MODULE",
     "CodeReference",
+    "EvaluateFunction",
     "Framework",
     "TrainFunction",
     "Work",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 TrainFunction: TypeAlias = Callable[[FLModel, Site], FLModel | Awaitable[FLModel]]
+EvaluateFunction: TypeAlias = Callable[
+    [FLModel, Site], Mapping[str, float] | Awaitable[Mapping[str, float]]
+]
 Framework: TypeAlias = Literal["numpy", "torch"]
 
 FRAMEWORKS: Final = ("numpy", "torch")
@@ -36,18 +40,26 @@ REMEDY: Final = "define it with def at the top of a .py file, or run it inline o
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A training function and the framework whose tensors it wants in ``FLModel.params``.
+    """What a site does: its functions, the framework of their ``FLModel.params``, its options.
+
+    ``evaluate`` returns metrics of the model as it came; ``num_examples`` among them is their
+    weight. With ``transfer`` DIFF a site sends what it changed.
 
     Raises:
-        ConfigError: ``train`` cannot be called, or the framework is unknown.
+        ConfigError: a function cannot be called, or the framework is unknown.
     """
 
     train: TrainFunction
     framework: Framework = "numpy"
+    evaluate: EvaluateFunction | None = None
+    config: Mapping[str, Plain] = field(default_factory=dict)
+    transfer: ParamsType = ParamsType.FULL
 
     def __post_init__(self) -> None:
         if not callable(self.train):
             raise ConfigError("train", self.train, "is no function (model, site) -> FLModel")
+        if self.evaluate is not None and not callable(self.evaluate):
+            raise ConfigError("evaluate", self.evaluate, "is no function (model, site) -> metrics")
         if self.framework not in FRAMEWORKS:
             raise ConfigError("framework", self.framework, f"use one of {', '.join(FRAMEWORKS)}")
 
@@ -76,7 +88,7 @@ def inside_worker() -> bool:
     return JOB_MODULE in sys.modules
 
 
-def is_async(train: TrainFunction) -> bool:
+def is_async(train: TrainFunction | EvaluateFunction) -> bool:
     """Say whether calling ``train`` gives a coroutine, seen from its definition."""
     function: object = train
     while isinstance(function, functools.partial):
@@ -86,7 +98,7 @@ def is_async(train: TrainFunction) -> bool:
     )
 
 
-def code_of(train: TrainFunction) -> CodeReference:
+def code_of(train: TrainFunction | EvaluateFunction) -> CodeReference:
     """Name the file and the function, for a worker that loads the file by its path.
 
     Raises:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from anyio.abc import TaskGroup
 
-from flare_async.limits import Limits
+from flare_async.limits import KIB, Limits
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Clock, Random
 from flare_async.wire.frames import PROTOCOL_VERSION, Hello
 from flare_async.wire.windows import CreditBudget
 
-__all__ = ["Endpoint"]
+__all__ = ["FIRST_WINDOW", "Endpoint"]
+
+FIRST_WINDOW = 8 * KIB  # the credit of a channel before its receiver has consumed anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,6 @@ class Endpoint:
             epoch=0,
             token=self.token,
             role=self.role,
-            window=min(self.limits.control_bytes, self.limits.window_bytes),
+            window=min(FIRST_WINDOW, self.limits.window_bytes),
             frame_bytes=frame_bytes,
         )

@@ -10,6 +10,7 @@ import anyio.lowlevel
 from flare_async.errors import FlareError, RemoteProtocolError, TrainingFailed, UpdateRefused
 from flare_async.model import ParamsType
 from flare_async.net.channel import Channel
+from flare_async.net.endpoint import FIRST_WINDOW
 from flare_async.net.messages import Messages
 from flare_async.net.session import Session
 from flare_async.roles.messages import (
@@ -118,7 +119,7 @@ class Lease:
             meta=task.meta,
         )
         header = OFFER_SCHEMA.encode(offer)
-        channel = session.open(TASK_TOPIC, header, OpenOptions(urgent=True))
+        channel = session.open(TASK_TOPIC, header, OpenOptions(urgent=True, window=FIRST_WINDOW))
         self._stream = stream = Messages(channel, TASK_SCHEMA)
         while True:
             message = await self._next(stream)

@@ -141,8 +141,9 @@ def bar_chart(title: str, figures: Sequence[Figure]) -> str:
         value = figure.value if math.isfinite(figure.value) else 0.0
         width = round(min(1.0, max(0.0, value)) * (end - start), 1)
         style = "first" if place == 0 else "other"
+        label = escape(figure.label)
         parts.append(
-            f'<text class="end strong" x="{start - 10}" y="{top + 20}">{escape(figure.label)}</text>'
+            f'<text class="end strong" x="{start - 10}" y="{top + 20}">{label}</text>'
             f'<rect class="track" x="{start}" y="{top + 6}" width="{end - start}" height="20"/>'
             f'<rect class="bar {style}" x="{start}" y="{top + 6}" width="{width}" height="20"/>'
             f'<text class="strong" x="{end + 8}" y="{top + 20}">{percent(figure.value)}</text>'

@@ -10,14 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from flare_async.jobs.site import Site
 from flare_async.model import FLModel
 from flare_async.recipes.fedavg import FedAvgRecipe
 from flare_async.sim.dataset import NUM_CLASSES, Part, SiteData, split_digits
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 __all__ = ["TRAINING", "Training", "evaluate", "fit", "network", "recipe", "score", "train"]
@@ -87,7 +86,7 @@ def fit(net: nn.Module, part: Part, rng: np.random.Generator) -> float:
     total = 0.0
     for _ in range(TRAINING.epochs):
         total = 0.0
-        for batch in torch.from_numpy(rng.permutation(len(part))).split(TRAINING.batch_size):
+        for batch in torch.split(torch.from_numpy(rng.permutation(len(part))), TRAINING.batch_size):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(net(images[batch]), digits[batch])
             loss.backward()  # type: ignore[no-untyped-call]

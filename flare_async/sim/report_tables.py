@@ -34,7 +34,8 @@ def _heat_row(site: str, counts: Sequence[int], peak: int) -> str:
         for count in counts
     )
     missing = sum(count == 0 for count in counts)
-    return f"<tr><th>{escape(clean(site, 40))}</th>{cells}<td>{sum(counts)}</td><td>{missing}</td></tr>"
+    name = escape(clean(site, 40))
+    return f"<tr><th>{name}</th>{cells}<td>{sum(counts)}</td><td>{missing}</td></tr>"
 
 
 def site_table(history: History, extras: Extras) -> str:

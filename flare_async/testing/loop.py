@@ -31,13 +31,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from flare_async.errors import LocalProtocolError, SimDeadlock
 from flare_async.testing.fence import FENCED, fenced
 from flare_async.testing.story import describe_tasks
-from flare_async.testing.task import SimTask, stepped_task
+from flare_async.testing.task import SimTask, step_number, stepped_task
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -152,7 +151,6 @@ class SimLoop(asyncio.BaseEventLoop):
         self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args
     ) -> asyncio.Future[T]:
         """Run ``func`` inline at a seeded virtual time; cancelling before that forgets it."""
-        del executor
         delay = self._executor.uniform(0.0, EXECUTOR_SECONDS) if self._permute else 0.0
 
         async def call() -> T:
@@ -193,30 +191,29 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _run_ready(self) -> None:
         ready = self._ready
-        steps: list[tuple[int, SimTask[Any], asyncio.Handle]] = []
+        steps: list[asyncio.Handle] = []
         try:
             for _ in range(len(ready)):
                 handle = ready.popleft()
-                task = stepped_task(handle)
-                if task is not None and self._permute:
-                    steps.append((task.number, task, handle))
+                if self._permute and stepped_task(handle) is not None:
+                    steps.append(handle)
                 elif not handle.cancelled():
-                    self._note(task)
-                    handle._run()
+                    self._run_handle(handle)
             if len(steps) > 1:
-                steps.sort(key=itemgetter(0))
+                steps.sort(key=step_number)
                 self._sched.shuffle(steps)
             steps.reverse()
             while steps:
-                _, task, handle = steps.pop()
-                self._note(task)
-                handle._run()
+                self._run_handle(steps.pop())
         finally:  # an interrupt ends this turn early; what is left belongs to the next
-            ready.extendleft(handle for _, _, handle in steps)
+            ready.extendleft(steps)
 
-    def _note(self, task: SimTask[Any] | None) -> None:
-        if self.trace is not None and task is not None:
-            self.trace.append((self._now, task.get_name(), task.label))
+    def _run_handle(self, handle: asyncio.Handle) -> None:
+        if self.trace is not None:
+            task = stepped_task(handle)
+            if task is not None:
+                self.trace.append((self._now, task.get_name(), task.label))
+        handle._run()
 
     def _deadlock(self, problem: str) -> SimDeadlock:
         tasks = self.pending_tasks()

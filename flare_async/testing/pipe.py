@@ -62,7 +62,6 @@ class Pipe:
         "_closing",
         "_departure",
         "_flight",
-        "_latest",
         "_medium",
         "_on_departed",
         "_queue",
@@ -78,7 +77,6 @@ class Pipe:
         self._queue: deque[bytes | memoryview] = deque()
         self._arrivals: deque[tuple[float, bytes]] = deque()
         self._flight = 0
-        self._latest = 0.0
         self._closing = False
         self._reader: PipeReader | None = None
         self._timer: Timer | None = None
@@ -162,9 +160,9 @@ class Pipe:
         return b"".join(parts)
 
     def _send(self, chunk: bytes, leaves: float) -> None:
-        self._latest = max(self._latest, leaves + self._medium.delay())
         self._flight += len(chunk)
-        self._arrivals.append((self._latest, chunk))
+        # What is faster than what left before it waits behind it in the queue.
+        self._arrivals.append((leaves + self._medium.delay(), chunk))
         self._expect()
 
     def _expect(self) -> None:

@@ -22,7 +22,7 @@ def await_site(task: asyncio.Task[object]) -> str:
         name = getattr(waiting, "__qualname__", type(waiting).__qualname__)
         places.append(f"{name}:{frame.f_lineno}")
         waiting = _attribute(waiting, "await") or _attribute(waiting, "yieldfrom")
-    return " > ".join(places) or "has not started"
+    return " > ".join(places) or "is not waiting"
 
 
 def describe_tasks(tasks: Iterable[asyncio.Task[object]]) -> str:

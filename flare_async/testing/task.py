@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from flare_async.testing.fence import refuse_thread
 
-__all__ = ["SimTask", "stepped_task"]
+__all__ = ["SimTask", "step_number", "stepped_task"]
 
 T = TypeVar("T")
 
@@ -43,3 +43,9 @@ def stepped_task(handle: asyncio.Handle) -> SimTask[Any] | None:
     if type(task) is SimTask and getattr(callback, "__name__", None) not in _PUBLIC:
         return task
     return None
+
+
+def step_number(handle: asyncio.Handle) -> int:
+    """Return the number of the task of which the handle is a step."""
+    number: int = handle._callback.__self__.number  # type: ignore[attr-defined]
+    return number

@@ -1,5 +1,68 @@
-"""Tensors: how they are named, offered, pulled, staged and summed."""
+"""Tensors: how they are named, offered, pulled, staged and summed.
+
+Theory of operation
+-------------------
+*Name.* A ``TensorSet`` is an immutable mapping of names to read-only bytes, made from NumPy
+arrays or torch tensors without a copy where that is possible. Roles and links of one process share
+it by reference. A ``Manifest`` is its description in the safetensors format, for the wire and for
+files; what a peer sends is parsed strictly, and whatever is wrong with it is one typed error.
+
+*Offer.* Tensors are never pushed. Their owner offers them by reference for as long as a block
+lives, and whoever needs them pulls them, tensor by tensor, from any offset, at its own pace. What
+is offered is read through a ``TensorSource``.
+
+*Pull.* A reader writes into a ``TensorSink``: it asks where a range may land, writes, verifies, and
+says that it has landed; ranges may come in any order and may be asked for again. Over a memory
+link the sink adopts the owner's memory instead. A sink shows nothing before it is whole, so a
+destination is never a live model.
+
+*Stage.* An update arrives in a sink of the round's ``Reducer`` and waits there, in memory up to
+``Limits.staging_bytes`` and beyond that in a nameless file, until it is whole.
+
+*Commit.* A whole update is admitted (names, exact types, shapes, finite values, weight) or refused
+with a reason that names the site; refused, it has touched nothing. Admitted, it enters the sum
+when every site before it in the cohort's order is settled. There is one kernel, and arrival never
+decides the order, so the same participants give the same bits.
+
+*Receipts.* *Received* follows ``finish`` of the sink: every byte has arrived and is verified, the
+windows are free. *Committed* follows the round's checkpoint: only then may the site let go of its
+offer, because what was merely received would be lost with this process.
+
+*Copies.* User code gets a private writable copy from its slot's ``SlotPool``: memory is slots
+times model, whatever the number of sites.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from flare_async.transfer.admission import Admission
+from flare_async.transfer.digest import DigestBuilder, chunk_digests, tensor_digest
+from flare_async.transfer.files import file_chunks, read_file
+from flare_async.transfer.manifest import Manifest
+from flare_async.transfer.mean import MeanOptions, MeanStatistics, WeightedMean
+from flare_async.transfer.pool import SlotPool
+from flare_async.transfer.reducer import Reducer
+from flare_async.transfer.sink import MemorySink, TensorSink
+from flare_async.transfer.source import MemorySource, TensorSource
+from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = [
+    "Admission",
+    "DigestBuilder",
+    "Manifest",
+    "MeanOptions",
+    "MeanStatistics",
+    "MemorySink",
+    "MemorySource",
+    "Reducer",
+    "SlotPool",
+    "TensorSet",
+    "TensorSink",
+    "TensorSource",
+    "TensorSpec",
+    "WeightedMean",
+    "chunk_digests",
+    "file_chunks",
+    "read_file",
+    "tensor_digest",
+]

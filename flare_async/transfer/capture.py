@@ -29,6 +29,7 @@ __all__ = [
     "as_array",
     "as_tensor",
     "capture",
+    "torch_tensor",
     "writable_bytes",
 ]
 
@@ -56,13 +57,21 @@ def capture(name: str, value: object) -> Captured:
     if isinstance(value, np.generic):
         captured = _capture_numpy(name, np.array(value))
         return Captured(captured.spec, captured.flat, None)
-    torch_module = sys.modules.get("torch")
-    if torch_module is not None and isinstance(value, torch_module.Tensor):
-        return _capture_torch(name, value)
+    tensor = torch_tensor(value)
+    if tensor is not None:
+        return _capture_torch(name, tensor)
     raise TensorFormatError(
         f"tensor {name!r}: {type(value).__name__} is no NumPy array and no torch tensor; "
         "convert it, for instance with numpy.asarray"
     )
+
+
+def torch_tensor(value: object) -> torch.Tensor | None:
+    """Return the value itself where it is a torch tensor, else None, without importing torch."""
+    module = sys.modules.get("torch")
+    if module is None or not isinstance(value, module.Tensor):
+        return None
+    return cast("torch.Tensor", value)
 
 
 def _capture_numpy(name: str, array: Array) -> Captured:

@@ -162,7 +162,7 @@ def _encodable(text: str) -> bool:
 
 def _placed(document: Mapping[str, object]) -> tuple[TensorSpec, ...]:
     found = [(*_entry(name, entry), name) for name, entry in document.items()]
-    found.sort(key=lambda item: (item[0], item[1], item[3]))
+    found.sort(key=lambda item: item[:2])  # stable: empty tensors keep the header's order
     at = 0
     for begin, end, spec, name in found:
         if begin != at:

@@ -80,6 +80,7 @@ class WeightedMean:
         self._adding: tuple[Contribution, Iterator[None]] | None = None
         self._sites: list[tuple[str, float]] = []
         self._ended: str | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -170,9 +171,12 @@ class WeightedMean:
     def summing(self) -> Iterator[None]:
         """Add what can be added by now, yielding after every chunk of a MiB.
 
+        Several tasks may do so at once, each takes the next chunk; nothing is left to add when
+        another one has finished the mean.
+
         Raises:
             TransferError: the spool failed.
-            LocalProtocolError: the mean has ended.
+            LocalProtocolError: the mean has failed.
         """
         while self._step():
             yield
@@ -198,6 +202,7 @@ class WeightedMean:
     def close(self) -> None:
         """End without a result, or after one; harmless more than once."""
         self._ended = self._ended or "the mean has ended"
+        self._closed = True
         self._adding = None
         for site in list(self._staged):
             self._forget(site)
@@ -205,6 +210,8 @@ class WeightedMean:
 
     def _step(self) -> bool:
         """Add one chunk; False says that the next site in order is not settled."""
+        if self._closed:
+            return False
         self._expect_running()
         if self._adding is None:
             site = self._cursor.take()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Literal
 
 import numpy as np
 
-from flare_async.transfer.capture import Array, Bytes, address_of, as_array, as_tensor
+from flare_async.transfer.capture import Array, Bytes, address_of, as_array, as_tensor, torch_tensor
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
@@ -106,10 +105,8 @@ def _array_bounds(array: Array) -> tuple[int, int]:
 def _bounds(value: object) -> tuple[int, int] | None:
     if isinstance(value, np.ndarray):
         return _array_bounds(value) if value.size else None
-    torch_module = sys.modules.get("torch")
-    if torch_module is None or not isinstance(value, torch_module.Tensor):
+    tensor = torch_tensor(value)
+    if tensor is None or str(tensor.layout) != "torch.strided" or tensor.device.type != "cpu":
         return None
-    if value.layout is not torch_module.strided or value.device.type != "cpu":
-        return None
-    storage = value.untyped_storage()
+    storage = tensor.untyped_storage()
     return storage.data_ptr(), storage.data_ptr() + storage.nbytes()

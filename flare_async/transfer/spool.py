@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import structlog
 
 from flare_async.errors import TransferError
 from flare_async.limits import MIB
@@ -37,6 +36,8 @@ class Spool:
         except OSError as exc:
             raise TransferError(f"no spool file in {place}: {exc}") from exc
         if file_system_of(place) in {"tmpfs", "ramfs"}:
+            import structlog
+
             structlog.get_logger(__name__).warning("spool_is_memory", folder=str(place))
         self._end = 0
         self._free: dict[int, list[int]] = {}

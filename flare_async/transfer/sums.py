@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from flare_async.transfer.tensors import TensorSet
 __all__ = ["Contribution", "Sums"]
 
 
+_SIGNED: Final = {"U8": "I8", "U16": "I16", "U32": "I32", "U64": "I64"}
+
+
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """One site's update on its way into the sum."""
@@ -39,7 +43,8 @@ class Sums:
     """Weighted sums of the tensors in ``precisions``; all others keep the model's values.
 
     Whole updates add ``weight * value``, diffs add ``weight * diff`` and their share of the model
-    when the mean is taken.
+    when the mean is taken. Diffs of unsigned integers are read as signed: going down by one is
+    stored as the largest number.
     """
 
     def __init__(self, model: TensorSet, precisions: dict[str, Precision]) -> None:
@@ -54,11 +59,6 @@ class Sums:
     def weight(self) -> float:
         """The total weight so far."""
         return self._weight
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all accumulators."""
-        return sum(acc.nbytes for acc in self._sums.values())
 
     def adding(self, contribution: Contribution) -> Iterator[None]:
         """Add one update, yielding after every chunk; it counts when the last one is added."""
@@ -85,11 +85,14 @@ class Sums:
     def _adding(self, spec: TensorSpec, contribution: Contribution) -> Iterator[None]:
         acc = self._accumulator(spec)
         scratch = self._scratch[self._precisions[spec.name]]
-        width = values_nbytes(spec.dtype)
+        dtype = spec.dtype
+        if contribution.kind is ParamsType.DIFF:
+            dtype = _SIGNED.get(dtype, dtype)
+        width = values_nbytes(dtype)
         at = 0
         for chunk in contribution.source.chunks(spec.name):
             end = at + chunk.nbytes // width
-            accumulate(acc[at:end], Addend(spec.dtype, chunk, contribution.weight), scratch)
+            accumulate(acc[at:end], Addend(dtype, chunk, contribution.weight), scratch)
             at = end
             yield
 

@@ -34,10 +34,11 @@ Hello leaves before the peer's Hello is in hand. ``send`` queues references, ``f
 them into frames as credit allows, ``consume`` gives credit back. When both directions have ended
 and both final Acks are known, the machine reports ``Finished`` and forgets the channel.
 
-**The machine.** ``SessionMachine`` plays both sides. ``receive`` takes one frame and returns events;
-commands change its state; ``frames_to_send`` empties it. It never waits, never reads a clock (the
-time is an argument) and never logs. What the peer does wrong is a ``RemoteProtocolError``, what the
-caller does wrong a ``LocalProtocolError``; after the first one the link is closed.
+**The machine.** ``SessionMachine`` plays both sides. ``receive`` takes one frame and returns
+events, commands change the state, ``frames_to_send`` says what is to leave. It never waits, never
+reads a clock (the time is an argument) and never logs. What the peer does wrong is a
+``RemoteProtocolError``, after which the link is closed; what the caller does wrong is a
+``LocalProtocolError``.
 """
 
 from __future__ import annotations

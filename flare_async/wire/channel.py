@@ -109,11 +109,6 @@ class ChannelState:
             return self.outgoing.limit > self.outgoing.sent
         return self.ending and not self.end_sent
 
-    @property
-    def receiving_done(self) -> bool:
-        """Whether everything arrived, the end included, and was consumed."""
-        return self.peer_ended and self.incoming.consumed == self.incoming.received
-
     def queue(self, view: memoryview) -> None:
         """Queue bytes by reference.
 

@@ -84,7 +84,7 @@ _ENCODED_AS: Final[dict[type, tuple[type, ...]]] = {
 
 
 def _plain(kind: type, value: object) -> object:
-    if kind is str:
+    if isinstance(value, str):
         return str.__str__(value)
     try:
         plain: object = kind(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgpack
 
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
@@ -16,7 +18,7 @@ def pack(value: object) -> bytes:
         LocalProtocolError: the value cannot be packed (text with lone surrogates, a huge integer).
     """
     try:
-        return bytes(msgpack.packb(value, use_bin_type=True))
+        return cast("bytes", msgpack.packb(value, use_bin_type=True))
     except (ValueError, TypeError, OverflowError) as error:
         raise LocalProtocolError(f"cannot be packed: {error}") from error
 

@@ -121,7 +121,8 @@ class ChannelTable:
         if frame.end:
             incoming = ReceiveWindow(0, 0, None)
         else:
-            full = max(credit, self._limits.window_bytes)
+            # Messages never need more than what the channel began with.
+            full = credit if frame.urgent else max(credit, self._limits.window_bytes)
             incoming = ReceiveWindow(credit, full, self._budget)
         state = ChannelState(frame.channel, SendWindow(frame.window), incoming)
         state.urgent = frame.urgent

@@ -177,6 +177,19 @@ def test_a_peer_that_died_during_the_pause_is_found_within_one_more_patience(clo
     assert stalls == [100_010.0]
 
 
+def test_a_second_pause_takes_nothing_from_the_credit_of_the_first(clock, stalls):
+    """A credit stands until there is progress."""
+    watchdog = Watchdog(clock)
+    watchdog.watch(Progress(0.0), 10.0, lambda idle: None)
+    watchdog.watch(Progress(0.0), 100.0, stalls.append)
+    clock.jump_to(18.0)
+    clock.jump_to(27.0)
+    clock.move_to(107.9)
+    assert stalls == []
+    clock.move_to(108.0)
+    assert stalls == [108.0]
+
+
 def test_a_loop_that_is_always_late_still_finds_the_dead(clock, stalls):
     """Lateness is credited once a piece of progress."""
     Watchdog(clock).watch(Progress(0.0), 10.0, stalls.append)

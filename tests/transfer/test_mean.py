@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flare_async.errors import ConfigError, LocalProtocolError, TransferError, UpdateRefused
 from flare_async.model import ParamsType
 from flare_async.transfer.mean import MeanOptions, WeightedMean
+from flare_async.transfer.reducer import Reducer
 from flare_async.transfer.tensors import TensorSet
 from tests.transfer.helpers import adopt, fill, numbers, params, staging
 
@@ -172,6 +173,23 @@ def test_whole_updates_and_diffs_may_be_mixed():
     assert mean.finish().numpy()["w"].tolist() == [(6 + 14) / 4, (18 + 8) / 4]
 
 
+def test_diffs_of_unsigned_integers_are_signed():
+    """Going down by one is stored as the largest number."""
+    mean = WeightedMean(params(n=np.array([10, 10], np.uint8)), order=["a", "b"])
+    for site, change in (("a", [255, 4]), ("b", [253, 2])):
+        fill(mean.stage(site, 1, ParamsType.DIFF), params(n=np.array(change, np.uint8)))
+        mean.commit(site)
+    assert mean.finish().numpy()["n"].tolist() == [8, 13]
+
+
+def test_a_weighted_mean_is_a_reducer():
+    """Recipes depend on the protocol only."""
+    reducer: Reducer = WeightedMean(MODEL, order=SITES)
+    fill(reducer.stage(SITES[0], 2.0), UPDATES[SITES[0]])
+    reducer.commit(SITES[0])
+    assert bytes_of(reducer.finish()) == bytes_of(UPDATES[SITES[0]])
+
+
 MIXED = {
     "i64": (np.array([1, -7], np.int64), np.array([4, -8], np.int64), [2, -7]),
     "u8": (np.array([254], np.uint8), np.array([255], np.uint8), [254]),
@@ -212,9 +230,7 @@ def test_every_type_is_averaged_in_its_own_way(name, accumulator):
 def test_large_integers_keep_their_value_whatever_the_accumulator():
     """float32 would lose the last digits of a step counter."""
     counter = np.array([2**40 + 1], np.int64)
-    mean = WeightedMean(
-        params(n=counter), order=["a"], options=MeanOptions(accumulator="float32")
-    )
+    mean = WeightedMean(params(n=counter), order=["a"], options=MeanOptions(accumulator="float32"))
     fill(mean.stage("a", 2), params(n=counter))
     mean.commit("a")
     assert mean.finish().numpy()["n"].tolist() == [2**40 + 1]
@@ -336,6 +352,21 @@ def test_committing_can_be_left_and_goes_on_later():
     arrays = [tensors.numpy()["w"].astype(np.float64) for tensors in big.values()]
     expected = ((arrays[0] + arrays[1]) + arrays[2]) / 3
     assert bytes(mean.finish()["w"]) == expected.astype(np.float32).tobytes()
+
+
+def test_finishing_while_another_task_commits_is_harmless():
+    """That task finds nothing left to add."""
+    big = {site: params(w=numbers(at, 700_000)) for at, site in enumerate("ab")}
+    mean = WeightedMean(big["a"], order="ab")
+    for site, tensors in big.items():
+        adopt(mean.stage(site, 1), tensors)
+    mean.commit("b")
+    steps = mean.committing("a")
+    for _ in range(4):  # three chunks of admission, one of the sum
+        next(steps)
+    mean.finish()
+    assert list(steps) == []
+    assert mean.statistics.sites == (("a", 1), ("b", 1))
 
 
 def test_committing_left_during_admission_leaves_the_site_open():

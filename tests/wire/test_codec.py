@@ -48,6 +48,7 @@ def test_frames_survive_the_wire_however_it_is_split(
     assert decoded(data, splits, Decoder(limits=LIMITS)) == [hello, *frames]
 
 
+@settings(max_examples=30)
 @given(st.lists(SMALL, max_size=4))
 def test_single_bytes_decode_as_one_read_does(frames: list[Frame]) -> None:
     """The extreme split."""

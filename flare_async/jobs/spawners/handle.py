@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import signal
 import socket
@@ -43,13 +44,16 @@ class Output(asyncio.SubprocessProtocol):
         self.exited = asyncio.Event()
         self.closed = asyncio.Event()
         self._link = link
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail: deque[bytes] = deque()
         self._size = 0
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Take what was printed: standard output is for our data, so all goes to error."""
-        if sys.stderr is not None:
-            sys.stderr.write(data.decode(errors="replace"))
+        text = self._decoder.decode(data)
+        with suppress(OSError, ValueError):  # closed, or nobody reads it
+            if sys.stderr is not None:
+                sys.stderr.write(text)
         self._tail.append(data)
         self._size += len(data)
         while self._size - len(self._tail[0]) >= TAIL_BYTES:

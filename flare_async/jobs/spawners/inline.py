@@ -67,7 +67,7 @@ class InlineSpawner:
         model, site = prepare(task, pool, self._states.of(task.site))
         started = self._now()
         with self._single:
-            if is_async(task.work.train):
+            if is_async(task.function):
                 result = call(task, model, site)
             else:
                 with seeded(site):

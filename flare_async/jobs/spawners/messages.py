@@ -14,6 +14,7 @@ import msgpack
 
 from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
 from flare_async.jobs.site import Plain, Scalar, SiteInfo, plain
+from flare_async.jobs.training import TaskKind
 from flare_async.jobs.work import FRAMEWORKS, CodeReference, Framework
 from flare_async.model import ParamsType
 from flare_async.transfer.spec import TensorSpec, check_layout
@@ -33,7 +34,15 @@ __all__ = [
 PREFIX: Final = 4
 MAX_MESSAGE: Final = 64 * 1024 * 1024  # names and shapes of 100,000 tensors fit ten times
 
-SITE_FIELDS: Final = ("name", "index", "num_sites", "job_id", "seed", "round_number", "total_rounds")
+SITE_FIELDS: Final = (
+    "name",
+    "index",
+    "num_sites",
+    "job_id",
+    "seed",
+    "round_number",
+    "total_rounds",
+)
 
 T = TypeVar("T")
 
@@ -60,6 +69,7 @@ class Assignment:
     model: int
     specs: tuple[TensorSpec, ...]
     aliases: Mapping[str, str]
+    kind: TaskKind = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,7 @@ def _assignment_fields(message: Assignment) -> list[object]:
         message.model,
         [[spec.name, spec.dtype, list(spec.shape)] for spec in message.specs],
         dict(message.aliases),
+        message.kind,
     ]
 
 
@@ -176,12 +187,14 @@ def _read_setup(fields: Sequence[object]) -> Setup:
 
 
 def _read_assignment(fields: Sequence[object]) -> Assignment:
-    code, framework, site, meta, model, specs, aliases = fields
+    code, framework, site, meta, model, specs, aliases, kind = fields
     named = [TensorSpec.checked(*_is(list, spec)) for spec in _is(list, specs)]
     tied = _texts(aliases)
     check_layout(named, tied)
     if framework not in FRAMEWORKS:
         raise ValueError("unknown framework")
+    if kind not in {"train", "validate"}:
+        raise ValueError("unknown kind of task")
     return Assignment(
         _read_code(*_is(list, code)),
         "torch" if framework == "torch" else "numpy",
@@ -190,6 +203,7 @@ def _read_assignment(fields: Sequence[object]) -> Assignment:
         _is(int, model),
         tuple(named),
         tied,
+        "validate" if kind == "validate" else "train",
     )
 
 

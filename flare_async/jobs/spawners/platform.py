@@ -40,9 +40,7 @@ class MemoryFile:
 
     __slots__ = ("__weakref__", "_fd", "nbytes")
 
-    def __init__(
-        self, nbytes: int, *, create: MemfdCreate | None = MEMFD_CREATE
-    ) -> None:
+    def __init__(self, nbytes: int, *, create: MemfdCreate | None = MEMFD_CREATE) -> None:
         self.nbytes = nbytes
         self._fd = _nameless(create)
         weakref.finalize(self, os.close, self._fd)

@@ -130,12 +130,14 @@ class ProcessSpawner:
                 site's options cannot travel.
             LocalProtocolError: the spawner is closed.
         """
-        code = code_of(task.work.train)
+        code = code_of(task.function)
         seat = self._seats[task.site.index % self._count]
         await seat.turn.acquire()
         try:
             return await self._train(task, code, seat)
         finally:
+            if self._closed:
+                await seat.stop()  # it may have started after aclose had looked
             seat.turn.release(seat)
 
     async def _train(self, task: TrainTask, code: CodeReference, seat: Seat) -> TrainOutcome:
@@ -167,9 +169,12 @@ class ProcessSpawner:
             raise TrainingFailed(task.site.name, answer.problem, answer.details)
         if not isinstance(answer, Done):
             raise RemoteProtocolError("worker_message", f"unexpected {type(answer).__name__}")
-        read = partial(read_tensors, update, task.tensors.specs, answer.aliases)
+        tensors = None
+        if task.kind == "train":
+            read = partial(read_tensors, update, task.tensors.specs, answer.aliases)
+            tensors = await _off_loop(task.tensors.nbytes, read)
         return TrainOutcome(
-            tensors=await _off_loop(task.tensors.nbytes, read),
+            tensors=tensors,
             params_type=answer.params_type,
             metrics=answer.metrics,
             meta=answer.meta,
@@ -207,6 +212,7 @@ def _assignment(task: TrainTask, code: CodeReference, number: int) -> Assignment
         model=number,
         specs=task.tensors.specs,
         aliases=task.tensors.aliases,
+        kind=task.kind,
     )
 
 

@@ -68,7 +68,8 @@ class Worker:
         model, update = fds
         try:
             outcome = self._train(assignment, model)
-            write_tensors(Borrowed(update), outcome.tensors)
+            if outcome.tensors is not None:
+                write_tensors(Borrowed(update), outcome.tensors)
         except TrainingFailed as failed:
             return Failed(failed.problem, failed.details)
         return Done(
@@ -76,14 +77,16 @@ class Worker:
             metrics=outcome.metrics,
             meta=outcome.meta,
             seconds=outcome.seconds,
-            aliases=outcome.tensors.aliases,
+            aliases={} if outcome.tensors is None else outcome.tensors.aliases,
         )
 
     def _train(self, assignment: Assignment, model_fd: int) -> TrainOutcome:
         info = assignment.site
         train = load_function(assignment.code, self._files, info.name)
-        work = Work(train, assignment.framework)
-        task = TrainTask(work, self._tensors(assignment, model_fd), info, assignment.meta)
+        # Only one of the two functions is called, the one that the task is about.
+        work = Work(train, assignment.framework, evaluate=train)
+        tensors = self._tensors(assignment, model_fd)
+        task = TrainTask(work, tensors, info, assignment.meta, assignment.kind)
         model, site = prepare(task, self._pool, self._states.of(info))
         started = time.perf_counter()
         with seeded(site):
@@ -210,8 +213,9 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = socket.socket(fileno=number)
     link.set_inheritable(False)
-    if die_with_parent(parent):
-        with suppress(ConnectionError):  # the parent went without waiting for the answer
+    # A parent that goes without waiting for an answer is no error of the worker's.
+    with link, suppress(ConnectionError):
+        if die_with_parent(parent):
             serve(link)
     return 0
 

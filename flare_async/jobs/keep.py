@@ -1,0 +1,77 @@
+"""What a run leaves in its folder when it has ended, whatever its end."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from flare_async import __version__
+from flare_async.errors import FlareError
+from flare_async.jobs.history import finite
+from flare_async.jobs.run import Run
+from flare_async.ports import Store
+from flare_async.transfer.tensors import TensorSet
+
+if TYPE_CHECKING:
+    from flare_async.jobs.recipe import Recipe
+
+__all__ = ["keep_run"]
+
+
+async def keep_run(
+    run: Run, recipe: Recipe, store: Store, setting: Mapping[str, object]
+) -> None:
+    """Write ``run.json`` and, for a PyTorch recipe, the models as PyTorch files.
+
+    Raises:
+        WorkspaceError: the folder cannot be written.
+    """
+    if recipe.torch_filename is not None:
+        await _keep_torch(store, recipe.torch_filename, run.model)
+        await _keep_torch(store, f"best_{recipe.torch_filename}", run.best_model)
+    document = finite(summary(run, recipe, setting))
+    await store.write("run.json", [json.dumps(document, indent=2).encode(), b"\n"])
+
+
+def summary(run: Run, recipe: Recipe, setting: Mapping[str, object]) -> dict[str, object]:
+    """Return the facts of a run as plain values."""
+    best = run.history.best()
+    cause = run.cause
+    return {
+        "run_id": run.run_id,
+        "status": str(run.status),
+        "recipe": recipe.name,
+        "rounds": len([record for record in run.history.rounds if record.task == "train"]),
+        **setting,
+        **asdict(run.statistics),
+        "best_version": None if best is None else best.version,
+        "best_metrics": {} if best is None else dict(best.metrics),
+        "failed_sites": run.history.failed_sites(),
+        "model_digest": None if run.model is None else run.model.model_digest(),
+        "cause": None if cause is None else {"code": code_of(cause), "message": str(cause)},
+        "versions": {"flare_async": __version__, "python": platform.python_version()},
+    }
+
+
+def code_of(error: BaseException) -> str:
+    """Return the stable code of an error; what is no error of ours is a bug."""
+    return error.code if isinstance(error, FlareError) else "bug"
+
+
+async def _keep_torch(store: Store, name: str, model: TensorSet | None) -> None:
+    if model is None:
+        return
+    import torch
+
+    def encode() -> memoryview:
+        buffer = io.BytesIO()
+        torch.save({"model": model.torch()}, buffer)
+        return buffer.getbuffer()
+
+    await store.write(name, [await anyio.to_thread.run_sync(encode)])

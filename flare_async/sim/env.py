@@ -1,0 +1,110 @@
+"""The environment inside this process: a server and any number of simulated sites on one loop."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import anyio
+
+from flare_async.errors import ConfigError
+from flare_async.jobs.events import Observer, RunEvent
+from flare_async.jobs.recipe import Recipe, positive
+from flare_async.jobs.run import Run
+from flare_async.jobs.store import new_run_folder
+from flare_async.limits import Limits
+from flare_async.roles.server import SITE_NAME
+from flare_async.sim.simulation import Simulation
+
+__all__ = ["SimEnv"]
+
+Workers = Literal["inline", "thread", "process"]
+TransportName = Literal["memory", "tcp", "unix"]
+
+
+def ignore(event: RunEvent) -> None:
+    """Observe nothing."""
+
+
+@dataclass(kw_only=True, eq=False)
+class SimEnv:
+    """Simulates sites in this process with the code that real ones run.
+
+    ``workers`` says where training functions run: ``inline`` on the event loop, in a ``thread`` of
+    their own (the default; ``num_threads`` of them), or in ``process``es (default: a core less
+    than there are). ``transport`` moves the model by reference in memory, or over real sockets.
+    The same ``seed`` gives the same model bits whatever workers and transport.
+
+    ``clients`` names the sites; alone, ``num_clients`` makes site-1 to site-n. Every run gets a
+    folder of its own below ``workspace_root`` (default: a new temporary folder).
+
+    Raises:
+        ConfigError: an argument cannot be used; the error names it.
+    """
+
+    num_clients: int = 0
+    clients: Sequence[str] | None = None
+    num_threads: int | None = None
+    workers: Workers = "thread"
+    transport: TransportName = "memory"
+    seed: int = 0
+    workspace_root: str | Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    observer: Observer = ignore
+
+    def __post_init__(self) -> None:
+        if self.num_threads is not None:
+            positive("num_threads", self.num_threads)
+        for name, choices in (("workers", Workers), ("transport", TransportName)):
+            value, known = getattr(self, name), get_args(choices)
+            if value not in known:
+                raise ConfigError(name, value, f"use one of {', '.join(known)}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ConfigError("seed", self.seed, "an integer from 0 to 2**63 - 1 is needed")
+        self.sites = self._site_names()
+
+    def start(self, recipe: Recipe) -> AbstractAsyncContextManager[Run]:
+        """Start a run that is owned by the block; leaving the block waits for its end.
+
+        Cancelling the block aborts the run. The run's own failure never leaves the block:
+        ``Run.check`` raises it.
+
+        Raises:
+            ConfigError: the recipe needs more sites than there are.
+            WorkspaceError: no run folder can be made.
+        """
+        if recipe.min_clients > len(self.sites):
+            hint = f"lower it, or simulate at least {recipe.min_clients} clients"
+            problem = f"exceeds the {len(self.sites)} clients of the environment"
+            raise ConfigError("min_clients", recipe.min_clients, problem, hint)
+        return self._start(recipe)
+
+    @asynccontextmanager
+    async def _start(self, recipe: Recipe) -> AsyncIterator[Run]:
+        root = self.workspace_root
+        root = Path(tempfile.mkdtemp(prefix="flare-")) if root is None else Path(root)
+        folder = new_run_folder(root.expanduser().absolute(), recipe.name)
+        run = Run(run_id=folder.name, recipe_name=recipe.name, folder=folder)
+        simulation = Simulation(self, recipe, run)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(simulation.play, name=f"run {run.run_id}")
+            yield run
+
+    def _site_names(self) -> tuple[str, ...]:
+        if self.clients is None:
+            count = positive("num_clients", self.num_clients)
+            return tuple(f"site-{number}" for number in range(1, count + 1))
+        names = tuple(self.clients)
+        bad = [name for name in names if not isinstance(name, str) or not SITE_NAME.fullmatch(name)]
+        if bad or not names:
+            raise ConfigError("clients", bad[:5], "use letters, digits and . _ @ - in site names")
+        if len(set(names)) != len(names):
+            raise ConfigError("clients", list(names), "a name comes twice")
+        if self.num_clients not in {0, len(names)}:
+            problem = f"contradicts the {len(names)} names of clients"
+            raise ConfigError("num_clients", self.num_clients, problem, "leave one of them out")
+        return names

@@ -1,0 +1,122 @@
+"""The user's job file: loaded by its path, for as long as its run lasts.
+
+One of three places that import by name; the name comes from the person at the command line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from flare_async.errors import ConfigError
+from flare_async.jobs.recipe import Recipe
+from flare_async.jobs.work import JOB_MODULE
+
+__all__ = ["loaded_recipe"]
+
+EXAMPLE: Final = "add recipe = FedAvgRecipe(...), or def recipe(): ... that returns one"
+OFFERED: Final = ("seed", "alpha")  # arguments that a recipe function may take
+
+
+@contextmanager
+def loaded_recipe(path: Path, offered: Mapping[str, object]) -> Iterator[Recipe]:
+    """Load the file and give its recipe; afterwards the module and its folder are forgotten.
+
+    ``offered`` are the arguments that a recipe function may name. As for a script, the file's
+    folder comes first on ``sys.path``.
+
+    Raises:
+        ConfigError: no such file, it raises, or it has no recipe.
+    """
+    file = path.absolute()
+    spec = _spec(path, file)
+    module = importlib.util.module_from_spec(spec)
+    folder = str(file.parent)
+    sys.modules[JOB_MODULE] = module
+    sys.path.insert(0, folder)
+    try:
+        _run(path, spec, module)
+        yield _recipe_of(path, module, offered)
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop(JOB_MODULE, None)
+
+
+def _spec(path: Path, file: Path) -> ModuleSpec:
+    if not file.is_file():
+        problem = "is a folder" if file.is_dir() else "no such file"
+        raise ConfigError("job", str(path), problem, "give the path of a Python file")
+    if file.suffix != ".py":
+        raise ConfigError("job", str(path), "is no Python file", "its name must end in .py")
+    spec = importlib.util.spec_from_file_location(JOB_MODULE, file)
+    if spec is None:
+        raise ConfigError("job", str(path), "cannot be loaded as Python")
+    return spec
+
+
+def _run(path: Path, spec: ModuleSpec, module: ModuleType) -> None:
+    if spec.loader is None:
+        raise ConfigError("job", str(path), "cannot be loaded as Python")
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        raise  # already names the value and what to do
+    except (Exception, SystemExit) as exc:
+        raise ConfigError("job", str(path), f"loading it failed: {_last_line(path, exc)}") from exc
+
+
+def _last_line(path: Path, error: BaseException) -> str:
+    said = traceback.format_exception_only(error)[-1].strip()
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).name == path.name
+    ]
+    return f"{said} (line {lines[-1]})" if lines else said
+
+
+def _recipe_of(path: Path, module: ModuleType, offered: Mapping[str, object]) -> Recipe:
+    if not hasattr(module, "recipe"):
+        raise ConfigError("job", str(path), "has no recipe", EXAMPLE)
+    found = module.recipe
+    if isinstance(found, type) or not (isinstance(found, Recipe) or callable(found)):
+        raise _wrong(path, found)
+    if not isinstance(found, Recipe):
+        found = _called(path, found, offered)
+    elif "alpha" in offered:
+        raise _no_alpha(path)
+    if not isinstance(found, Recipe):
+        raise _wrong(path, found)
+    return found
+
+
+def _called(path: Path, function: Callable[..., object], offered: Mapping[str, object]) -> object:
+    names = inspect.signature(function).parameters
+    if "alpha" in offered and "alpha" not in names:
+        raise _no_alpha(path)
+    arguments = {name: offered[name] for name in OFFERED if name in offered and name in names}
+    try:
+        return function(**arguments)
+    except ConfigError:
+        raise
+    except Exception as exc:
+        raise ConfigError("job", str(path), f"recipe() failed: {_last_line(path, exc)}") from exc
+
+
+def _wrong(path: Path, found: object) -> ConfigError:
+    kind = found.__name__ if isinstance(found, type) else type(found).__name__
+    return ConfigError("job", str(path), f"its recipe is {kind}, not a Recipe", EXAMPLE)
+
+
+def _no_alpha(path: Path) -> ConfigError:
+    return ConfigError(
+        "alpha", str(path), "this job has no alpha", "write def recipe(alpha): ... or leave it out"
+    )

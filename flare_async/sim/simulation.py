@@ -1,0 +1,167 @@
+"""One simulated run: server, sites and spawner put together, run, and taken apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+import structlog
+
+from flare_async.errors import FlareError
+from flare_async.jobs.cohort import CohortSetting, JobCohort
+from flare_async.jobs.events import RunFinished, RunStarted
+from flare_async.jobs.keep import keep_run
+from flare_async.jobs.measure import peak_rss_mb
+from flare_async.jobs.recipe import Recipe
+from flare_async.jobs.run import Run, RunStatistics, RunStatus
+from flare_async.jobs.site import SiteInfo
+from flare_async.jobs.site_worker import SiteWorker
+from flare_async.jobs.spawners import InlineSpawner, ProcessSpawner, ThreadSpawner
+from flare_async.jobs.store import FolderStore
+from flare_async.net.clock import LoopClock
+from flare_async.net.groups import sole_error
+from flare_async.net.registry import Transports
+from flare_async.net.rng import SeededRandom
+from flare_async.roles.client import Client
+from flare_async.roles.context import open_context
+from flare_async.roles.server import Server
+
+if TYPE_CHECKING:
+    from flare_async.sim.env import SimEnv
+
+__all__ = ["LOOKAHEAD", "Simulation"]
+
+AnySpawner: TypeAlias = InlineSpawner | ThreadSpawner | ProcessSpawner
+LOOKAHEAD = 16  # sites that may hold a result and wait for their turn in the sum
+log = structlog.get_logger()
+
+
+class Simulation:
+    """Plays one recipe; its only result is what it leaves in the ``Run`` and its folder."""
+
+    def __init__(self, env: SimEnv, recipe: Recipe, run: Run) -> None:
+        self._env = env
+        self._recipe = recipe
+        self._run = run
+        self._store = FolderStore(run.folder, durable=False)
+        self._clock = LoopClock()
+        self._began = self._clock.now()
+
+    async def play(self) -> None:
+        """Run to the end; never raises what the run itself failed with.
+
+        Waits for the recipe. Cancelling, or ``Run.abort``, ends it: what was reached is kept.
+        """
+        run = self._run
+        try:
+            with anyio.CancelScope() as scope:
+                run.bind(asyncio.get_running_loop(), scope.cancel)
+                await self._conduct()
+            run.end(RunStatus.ABORTED if scope.cancelled_caught else RunStatus.COMPLETED)
+        except asyncio.CancelledError:
+            run.end(RunStatus.ABORTED)
+            raise
+        except Exception as exc:  # noqa: BLE001 - the run's failure is its result, with its cause
+            error = sole_error(exc)
+            if not isinstance(error, FlareError):
+                log.exception("run_failed", run=run.run_id, exc_info=error)
+            run.end(RunStatus.ABORTED if run.was_aborted else RunStatus.FAILED, error)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._conclude()
+
+    async def _conduct(self) -> None:
+        env, recipe = self._env, self._recipe
+        network = Transports(env.limits)
+        with self._address() as address:
+            async with (
+                self._spawner() as spawner,
+                open_context(self._clock, SeededRandom(env.seed), network, env.limits) as context,
+            ):
+                server = Server(context)
+                async with server.listen(address) as real:
+                    gate = asyncio.Semaphore(spawner.slots)
+                    for index, site in enumerate(env.sites):
+                        worker = self._worker(site, index, spawner)
+                        client = Client(context, site, worker, gate)
+                        context.tasks.start_soon(self._serve, client, real, name=site)
+                    present = await server.wait_for(env.sites, recipe.min_clients)
+                    await self._coordinate(server, present, spawner.slots)
+
+    async def _coordinate(self, server: Server, present: tuple[str, ...], slots: int) -> None:
+        run, env = self._run, self._env
+        setting = CohortSetting(
+            seed=env.seed,
+            window=slots + LOOKAHEAD,
+            # Server and sites live and die together, so nothing would ever be asked for again.
+            keep_until="received",
+            observer=env.observer,
+        )
+        cohort = JobCohort(server, present, run, self._store, setting)
+        rounds = self._recipe.num_rounds
+        env.observer(RunStarted(run.run_id, self._recipe.name, present, rounds, run.folder))
+        await self._recipe.coordinate(cohort)
+
+    def _worker(self, site: str, index: int, spawner: AnySpawner) -> SiteWorker:
+        env, work = self._env, self._recipe.work(site)
+        info = SiteInfo(
+            name=site,
+            index=index,
+            num_sites=len(env.sites),
+            seed=env.seed,
+            config=work.config,
+        )
+        return SiteWorker(work, info, spawner)
+
+    async def _serve(self, client: Client, address: str) -> None:
+        try:
+            await client.run(address)
+        except FlareError as exc:
+            log.warning("site_ended", site=client.name, code=exc.code, error=str(exc))
+
+    def _spawner(self) -> AnySpawner:
+        slots = self._env.num_threads
+        match self._env.workers:
+            case "inline":
+                return InlineSpawner(slots or 1)
+            case "thread":
+                return ThreadSpawner(slots or 1)
+            case _:
+                return ProcessSpawner(slots, shutdown_timeout=0.5)
+
+    @contextmanager
+    def _address(self) -> Iterator[str]:
+        match self._env.transport:
+            case "memory":
+                yield f"memory://{self._run.run_id}"
+            case "tcp":
+                yield "tcp://127.0.0.1:0"
+            case _:
+                # A socket's path has 108 bytes, so it cannot stand in the run folder.
+                folder = tempfile.mkdtemp(prefix="fa-")
+                try:
+                    yield f"unix://{Path(folder) / 's'}"
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    async def _conclude(self) -> None:
+        run, env = self._run, self._env
+        run.statistics = RunStatistics.of(
+            run.history,
+            wall_s=self._clock.now() - self._began,
+            peak_rss_mb=peak_rss_mb(),
+            clients=len(env.sites),
+            seed=env.seed,
+        )
+        setting = {"seed": env.seed, "workers": env.workers, "transport": env.transport}
+        try:
+            await keep_run(run, self._recipe, self._store, setting)
+        except FlareError as exc:
+            log.error("run_not_kept", run=run.run_id, error=str(exc))
+        env.observer(RunFinished(str(run.status), "" if run.cause is None else str(run.cause)))
