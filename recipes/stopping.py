@@ -29,7 +29,7 @@ class StopCondition:
     """
 
     def __init__(self, text: str) -> None:
-        match = PATTERN.fullmatch(text) if isinstance(text, str) else None
+        match = PATTERN.fullmatch(str(text))
         try:
             if match is None:
                 raise ValueError
@@ -50,7 +50,7 @@ class Patience:
     """Counts evaluations since the last better one; ``None`` is patience without end."""
 
     def __init__(self, limit: int | None) -> None:
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
+        if limit is not None and limit < 1:
             raise ConfigError("patience", limit, "an integer of at least 1 is needed")
         self._limit = limit
         self._since = 0

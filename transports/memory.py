@@ -94,9 +94,9 @@ class MemoryLink:
             receiver.lost(None)
 
 
-def memory_pair(here: str = "memory://here", there: str = "memory://there") -> tuple[
-    MemoryLink, MemoryLink
-]:
+def memory_pair(
+    here: str = "memory://here", there: str = "memory://there"
+) -> tuple[MemoryLink, MemoryLink]:
     """Return two linked ends; the first one's peer is ``there``."""
     first, second = MemoryLink(there), MemoryLink(here)
     first._peer, second._peer = second, first

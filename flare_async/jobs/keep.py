@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
-
-import anyio.to_thread
 
 from flare_async import __version__
 from flare_async.errors import FlareError
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["keep_run"]
 
 
-async def keep_run(
-    run: Run, recipe: Recipe, store: Store, setting: Mapping[str, object]
-) -> None:
+async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str, object]) -> None:
     """Write ``run.json`` and, for a PyTorch recipe, the models as PyTorch files.
 
     Raises:
@@ -74,4 +71,4 @@ async def _keep_torch(store: Store, name: str, model: TensorSet | None) -> None:
         torch.save({"model": model.torch()}, buffer)
         return buffer.getbuffer()
 
-    await store.write(name, [await anyio.to_thread.run_sync(encode)])
+    await store.write(name, [await asyncio.to_thread(encode)])

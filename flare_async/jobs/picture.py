@@ -59,6 +59,8 @@ def _fill(figure: Figure, curves: list[Curve], kinds: list[CurveKind], history: 
         if best is not None:
             axes.axvline(best.version, color="#888888", lw=1, ls=":", label="best model")
         _dress(axes, _title(kind, chosen))
+        if all(0 <= value <= 1 for curve in chosen for _, value in curve.points):
+            axes.set_ylim(0, 1.03)  # a share is read against the whole
 
 
 def _title(kind: CurveKind, curves: list[Curve]) -> str:

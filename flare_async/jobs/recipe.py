@@ -41,7 +41,7 @@ class Recipe(ABC):
 
     def check_basics(self) -> None:
         """Check the three fields that every recipe has. Raises ConfigError."""
-        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+        if not NAME.fullmatch(str(self.name)):
             raise ConfigError("name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'")
         positive("min_clients", self.min_clients)
         positive("num_rounds", self.num_rounds)

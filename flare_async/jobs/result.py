@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
@@ -122,7 +122,7 @@ def _cast(params: Mapping[str, object], dtypes: Mapping[str, str]) -> dict[str, 
 def _cast_value(value: object, dtype: str) -> object:
     torch_module = sys.modules.get("torch")
     if torch_module is not None and isinstance(value, torch_module.Tensor):
-        tensor: torch.Tensor = value
+        tensor = cast("torch.Tensor", value)
         return tensor.detach().to(torch_dtype(dtype))
     with np.errstate(over="ignore"):  # infinity is what admission refuses, with the site's name
         return np.asarray(value).astype(numpy_dtype(dtype))

@@ -52,9 +52,7 @@ class SiteWorker:
         tensors, kind = outcome.tensors, outcome.params_type
         if tensors is not None and self._sends_differences(kind):
             tensors, kind = self._difference(tensors, task.tensors), ParamsType.DIFF
-        return SiteResult(
-            tensors, kind, outcome.metrics, outcome.meta, outcome.seconds, received
-        )
+        return SiteResult(tensors, kind, outcome.metrics, outcome.meta, outcome.seconds, received)
 
     def _sends_differences(self, kind: ParamsType) -> bool:
         return self.work.transfer is ParamsType.DIFF and kind is ParamsType.FULL

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import anyio.to_thread
+import anyio
 
 from flare_async.errors import WorkspaceError
 from flare_async.limits import MIB
@@ -42,7 +43,8 @@ class FolderStore:
         if not self._durable and sum(len(part) for part in parts) <= INLINE_BYTES:
             write()
         else:
-            await anyio.to_thread.run_sync(write)
+            with anyio.CancelScope(shield=True):  # the thread would go on anyway
+                await asyncio.to_thread(write)
 
     async def append(self, name: str, data: bytes) -> None:
         """Append to ``name``; the system has it on return. Raises WorkspaceError."""
@@ -57,7 +59,7 @@ class FolderStore:
         """Return the whole of ``name``. Raises WorkspaceError."""
         path = self._path(name)
         try:
-            return await anyio.to_thread.run_sync(path.read_bytes)
+            return await asyncio.to_thread(path.read_bytes)
         except OSError as exc:
             raise unusable(path, exc) from exc
 

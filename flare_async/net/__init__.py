@@ -20,3 +20,7 @@ deque, never in the future, so cancelling a waiter loses nothing. The **watchdog
 future when the channel's or link's progress timestamp has not moved for the stated patience;
 nothing else times a transfer.
 """
+
+from __future__ import annotations
+
+__all__: list[str] = []

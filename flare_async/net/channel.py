@@ -249,9 +249,7 @@ class Channel(ObjectStream[Chunk]):
         if first and self.on_failed is not None:
             self.on_failed()
 
-    def give_up(
-        self, error: FlareError, message: str, code: ResetCode = ResetCode.STALLED
-    ) -> None:
+    def give_up(self, error: FlareError, message: str, code: ResetCode = ResetCode.STALLED) -> None:
         """Reset towards the peer and fail here with ``error``."""
         if self.session.is_open(self.id):
             self.session.machine.reset(self.id, code, message)

@@ -21,7 +21,11 @@ class Heartbeat:
     __slots__ = ("_clock", "_interval", "_ping", "_silent", "_timer", "heard")
 
     def __init__(
-        self, clock: Clock, limits: Limits, ping: Callable[[], None], silent: Callable[[float], None]
+        self,
+        clock: Clock,
+        limits: Limits,
+        ping: Callable[[], None],
+        silent: Callable[[float], None],
     ) -> None:
         self._clock = clock
         self._interval = limits.heartbeat_interval

@@ -22,7 +22,7 @@ class Messages(Generic[MessageT]):
 
     __slots__ = ("_buffer", "_schema", "channel")
 
-    def __init__(self, channel: Channel, schema: Schema) -> None:
+    def __init__(self, channel: Channel, schema: Schema[MessageT]) -> None:
         self.channel = channel
         self._schema = schema
         self._buffer = b""
@@ -58,8 +58,7 @@ class Messages(Generic[MessageT]):
                 raise
         end = LENGTH.size + length
         body, self._buffer = self._buffer[LENGTH.size : end], self._buffer[end:]
-        message: MessageT = self._schema.decode(body, limits)
-        return message
+        return self._schema.decode(body, limits)
 
     def _length(self) -> int | None:
         if len(self._buffer) < LENGTH.size:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from flare_async.errors import SendStalled
 from flare_async.limits import Limits
@@ -15,6 +15,9 @@ from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
 from flare_async.wire.session import SessionMachine
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 __all__ = ["Pump"]
 
@@ -108,7 +111,7 @@ class Pump:
             # A link that stays writable would otherwise keep the loop to itself.
             await anyio.lowlevel.checkpoint()
             self.flush()
-            if not self._ended and (self._link.writable or not self._machine.has_frames):
+            if self._link.writable or not self._machine.has_frames:
                 await self._park()
 
     async def _park(self) -> None:

@@ -12,20 +12,19 @@ from typing import Self
 import anyio
 
 from flare_async.errors import (
-    ChannelReset,
     FlareError,
     HandshakeFailed,
     LinkLost,
     LocalProtocolError,
     RemoteProtocolError,
-    SendStalled,
 )
 from flare_async.net.channel import Channel
+from flare_async.net.dispatch import handle
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
 from flare_async.net.pump import Pump
-from flare_async.wire import events
+from flare_async.wire.events import Opened
 from flare_async.wire.frames import Data, Frame, Hello, Landed, ResetCode
 from flare_async.wire.session import OpenOptions, SessionMachine, Side
 from flare_async.wire.windows import CreditBudget
@@ -54,11 +53,10 @@ class Session:
         self.error: FlareError | None = None
         self._endpoint = endpoint
         self._ended = False
-        self._channels: dict[int, Channel] = {}
+        self.channels: dict[int, Channel] = {}
         self._accepted: deque[Channel] = deque()
         self._handlers: dict[str, Callable[[Channel], None]] = {}
         self._waiter: asyncio.Future[None] | None = None
-        self._end_waiters: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self.machine = SessionMachine(
             side,
@@ -66,7 +64,7 @@ class Session:
             sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes),
             CreditBudget(self.limits.link_bytes, endpoint.budget),
         )
-        self._pump = Pump(link, self.machine, self.limits, self._send_stalled)
+        self._pump = Pump(link, self.machine, self.limits, self._poison)
         self._pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
         self._heartbeat = Heartbeat(endpoint.clock, self.limits, self._ping, self._silent)
 
@@ -86,13 +84,16 @@ class Session:
             with anyio.move_on_after(limits.handshake_timeout):
                 while self.hello is None and not self._ended:
                     await self._park()
-            if self.hello is None:
-                raise self._handshake_error()
         except BaseException:
-            self._end(self.error)
+            self.end(self.error)
             self.link.abort()
             raise
-        return self
+        if self.hello is not None and not self._ended:
+            return self
+        error = self._handshake_error()
+        self.end(error)
+        await self._close_link()  # politely: what was said to the peer may still wait to leave
+        raise error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -101,10 +102,8 @@ class Session:
         if not self._ended:
             self.machine.leave(0, "done")
             self.flush()
-            self._end(None)
-        with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
-            await self.link.aclose()
-        self.link.abort()
+            self.end(None)
+        await self._close_link()
 
     def __aiter__(self) -> Self:
         """Return itself: iterating yields the channels that the peer opens."""
@@ -140,7 +139,7 @@ class Session:
         channel = Channel(self, number, topic, urgent=options.urgent)
         if options.end:
             channel.sends_nothing()
-        self._channels[number] = channel
+        self.channels[number] = channel
         self.flush()
         return channel
 
@@ -148,17 +147,6 @@ class Session:
     def ended(self) -> bool:
         """Whether the session is over; ``error`` says why when it was not orderly."""
         return self._ended
-
-    async def wait_ended(self) -> None:
-        """Wait for ever until the session is over; the heartbeat bounds it when the link dies."""
-        if not self._ended:
-            future = self.new_future()
-            self._end_waiters.append(future)
-            try:
-                await future
-            finally:
-                if future in self._end_waiters:
-                    self._end_waiters.remove(future)
 
     # For channels
 
@@ -169,16 +157,16 @@ class Session:
     def consumed(self, number: int, nbytes: int) -> None:
         """Take note that the application has consumed bytes of a channel."""
         for event in self.machine.consume(number, nbytes, self.clock.now()):
-            self._handle(event)
+            handle(self, event)
         self.flush()
 
     def is_open(self, number: int) -> bool:
         """Whether the channel is still in the table."""
-        return number in self._channels
+        return number in self.channels
 
     def forget(self, number: int) -> None:
         """Drop a channel that was reset here."""
-        self._channels.pop(number, None)
+        self.channels.pop(number, None)
 
     def flush(self) -> None:
         """Send what may be sent now; never blocks."""
@@ -199,15 +187,15 @@ class Session:
                 self._refuse(exc)
                 return
             for event in found:
-                self._handle(event)
-                if self._ended:
+                handle(self, event)
+                if self.ended:
                     return
         if self.machine.has_frames:
             self.flush()
 
     def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
         """Say where payload bytes may land; a channel that is gone has no say."""
-        found = self._channels.get(channel)
+        found = self.channels.get(channel)
         return None if found is None else found.destination(offset, length)
 
     def lost(self, error: FlareError | None) -> None:
@@ -216,14 +204,14 @@ class Session:
             if isinstance(error, RemoteProtocolError):
                 self._refuse(error)
             else:
-                self._end(error or LinkLost(self.peer, "the connection ended without a goodbye"))
+                self.end(error or LinkLost(self.peer, "the connection ended without a goodbye"))
 
     # Internals
 
     def _land(self, frame: Data) -> Data | Landed:
         # A memory link brings the sender's own object: what was leased must be copied here,
         # where a byte transport would have received straight into it.
-        channel = self._channels.get(frame.channel)
+        channel = self.channels.get(frame.channel)
         if channel is None:
             return frame
         view = channel.destination(frame.offset, len(frame.payload))
@@ -232,38 +220,21 @@ class Session:
         view[:] = frame.payload
         return Landed(frame.channel, frame.offset, len(frame.payload))
 
-    def _handle(self, event: events.Event) -> None:
-        match event:
-            case events.Arrived(number, payload):
-                self._channels[number].arrived(payload)
-            case events.LandedBytes(number, length):
-                self._channels[number].landed_piece(length)
-            case events.Credited(number):
-                self._channels[number].credited()
-            case events.Ended(number, trailer):
-                self._channels[number].ended(trailer)
-            case events.Finished(number):
-                self._channels.pop(number).finished()
-            case events.Opened():
-                self._accept(event)
-            case events.WasReset(number, code, message):
-                self._was_reset(number, code, message)
-            case events.PeerHello(hello):
-                self.hello = hello
-                self.peer = hello.peer
-                self._wake()
-            case events.PeerLeft(code, message):
-                left = LinkLost(self.peer, f"left with code {code} ({message})")
-                self._end(None if code == 0 else left)
-            case events.Ponged():
-                pass
+    # For events
 
-    def _accept(self, event: events.Opened) -> None:
+    def greeted(self, hello: Hello) -> None:
+        """Take the peer's hello."""
+        self.hello = hello
+        self.peer = hello.peer
+        self._wake()
+
+    def accept(self, event: Opened) -> None:
+        """Hand a channel that the peer opened to its topic's handler, or queue it."""
         channel = Channel(self, event.channel, event.topic, urgent=event.urgent)
         channel.header = event.header
         if event.end:
             channel.ended(b"")
-        self._channels[event.channel] = channel
+        self.channels[event.channel] = channel
         handler = self._handlers.get(event.topic)
         if handler is not None:
             handler(channel)
@@ -273,17 +244,13 @@ class Session:
             self._accepted.append(channel)
             self._wake()
 
-    def _was_reset(self, number: int, code: int, message: str) -> None:
-        channel = self._channels.pop(number)
-        channel.fail(ChannelReset(self.peer, channel.topic, code, message))
-
     def _refuse(self, error: RemoteProtocolError) -> None:
         self.machine.leave(int(ResetCode.PROTOCOL), error.reason)
         self.flush()
-        self._end(error)
-        self.link.abort()
+        self.end(error)  # the owner of the block closes the link, after what was just queued
 
-    def _end(self, error: FlareError | None) -> None:
+    def end(self, error: FlareError | None) -> None:
+        """End the session and fail its channels; None is an orderly end."""
         if self._ended:
             return
         self._ended = True
@@ -292,13 +259,15 @@ class Session:
         self._pump.stop()
         reason = error or LinkLost(self.peer, "the session has ended")
         self.machine.close()
-        channels, self._channels = self._channels, {}
+        channels, self.channels = self.channels, {}
         for channel in channels.values():
             channel.fail(reason)
         self._wake()
-        for future in self._end_waiters:
-            if not future.done():
-                future.set_result(None)
+
+    async def _close_link(self) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
+            await self.link.aclose()
+        self.link.abort()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -318,11 +287,10 @@ class Session:
         self.flush()
 
     def _silent(self, seconds: float) -> None:
-        self._end(LinkLost(self.peer, f"silent for {seconds:.1f} s"))
-        self.link.abort()
+        self._poison(LinkLost(self.peer, f"silent for {seconds:.1f} s"))
 
-    def _send_stalled(self, error: SendStalled) -> None:
-        self._end(error)
+    def _poison(self, error: FlareError) -> None:
+        self.end(error)
         self.link.abort()
 
     def _handshake_error(self) -> FlareError:

@@ -17,3 +17,7 @@ Who takes part, when a round is over and who is revoked is decided by ``RoundMac
 pure: events in, actions out. ``Round`` is the thin coroutine around it: one task a site that holds
 a lease, all owned by the ``async with cohort.round(...)`` block, so nothing outlives it.
 """
+
+from __future__ import annotations
+
+__all__: list[str] = []

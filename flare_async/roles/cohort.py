@@ -50,7 +50,7 @@ class Cohort:
         self._window = window
 
     def choose(self, options: RoundOptions, number: int) -> tuple[str, ...]:
-        """Return the sites of a round: all, or a seeded draw of ``size`` × ``over_select``."""
+        """Return the sites of a round: all, or a seeded draw of ``size`` times ``over_select``."""
         if options.size is None:
             return self.sites
         count = min(len(self.sites), math.ceil(options.size * options.over_select))
@@ -67,7 +67,7 @@ class Cohort:
         model: TensorSet,
         *,
         options: RoundOptions | None = None,
-        reducer: Callable[[Sequence[str]], Reducer] | Reducer | None = None,
+        reducer: Reducer | None = None,
         weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None,
         sites: Sequence[str] | None = None,
     ) -> AsyncIterator[Updates]:
@@ -85,22 +85,24 @@ class Cohort:
         options = options or RoundOptions()
         chosen = tuple(sites) if sites is not None else self.choose(options, task.number)
         plan = self._plan(options, chosen)
-        async with self.server.shelf.offer(model, readers=chosen, version=task.number) as offer:
-            async with anyio.create_task_group() as tasks:
-                setting = RoundSetting(
-                    server=self.server,
-                    task=task,
-                    plan=plan,
-                    offer=offer,
-                    observer=self._observer,
-                    reducer=reducer if not callable(reducer) else reducer(chosen),
-                    weigh=weigh,
-                )
-                updates = Updates(setting, tasks)
-                updates.start()
-                yield updates
-                updates.commit()
-                tasks.cancel_scope.cancel()
+        async with (
+            self.server.shelf.offer(model, readers=chosen, version=task.number) as offer,
+            anyio.create_task_group() as tasks,
+        ):
+            setting = RoundSetting(
+                server=self.server,
+                task=task,
+                plan=plan,
+                offer=offer,
+                observer=self._observer,
+                reducer=reducer,
+                weigh=weigh,
+            )
+            updates = Updates(setting, tasks)
+            updates.start()
+            yield updates
+            updates.commit()
+            tasks.cancel_scope.cancel()
 
     def _plan(self, options: RoundOptions, chosen: tuple[str, ...]) -> RoundPlan:
         target = min(options.size or len(chosen), len(chosen))

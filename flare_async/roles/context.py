@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import TaskGroup
 
 from flare_async.limits import Limits
 from flare_async.net.endpoint import Endpoint
@@ -18,6 +18,9 @@ from flare_async.transfer.downloader import Downloader
 from flare_async.transfer.pull import LayoutCache
 from flare_async.transfer.shelf import Shelf
 from flare_async.wire.windows import CreditBudget
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 __all__ = ["Context", "open_context"]
 

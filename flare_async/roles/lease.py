@@ -120,7 +120,8 @@ class Lease:
         )
         header = OFFER_SCHEMA.encode(offer)
         channel = session.open(TASK_TOPIC, header, OpenOptions(urgent=True, window=FIRST_WINDOW))
-        self._stream = stream = Messages(channel, TASK_SCHEMA)
+        stream: Messages[TaskMessage] = Messages(channel, TASK_SCHEMA)
+        self._stream = stream
         while True:
             message = await self._next(stream)
             match message:

@@ -87,5 +87,7 @@ class Receipt:
 
 
 TaskMessage: TypeAlias = TaskStarted | TaskResult | TaskFailed | Receipt
-OFFER_SCHEMA = Schema((1, TaskOffer))
-TASK_SCHEMA = Schema((1, TaskStarted), (2, TaskResult), (3, TaskFailed), (4, Receipt))
+OFFER_SCHEMA: Schema[TaskOffer] = Schema((1, TaskOffer))
+TASK_SCHEMA: Schema[TaskMessage] = Schema(
+    (1, TaskStarted), (2, TaskResult), (3, TaskFailed), (4, Receipt)
+)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
-from anyio.abc import TaskGroup
 
 from flare_async.errors import FlareError, QuorumNotReached
 from flare_async.roles import machine as decisions
@@ -20,6 +19,8 @@ from flare_async.roles.outcome import SiteRecord, SiteStatus
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from flare_async.roles.server import Server
     from flare_async.transfer.reducer import Reducer
     from flare_async.transfer.shelf import Offer

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from flare_async.sim.baselines import Comparison, Setting, compare
-from flare_async.sim.dataset import NUM_CLASSES
+import numpy as np
+
+from flare_async.sim.baselines import Comparison, Setting, compare, one_thread
+from flare_async.sim.dataset import NUM_CLASSES, Part
+from flare_async.sim.digits import fit, network
 from flare_async.sim.facts import Extras, Figure
 
 if TYPE_CHECKING:
     from flare_async.jobs.run import Run
 
-__all__ = ["digits_extras"]
+__all__ = ["digits_extras", "warm_up"]
 
 TITLE: Final = "Test accuracy beside its two neighbours"
 
@@ -37,6 +40,16 @@ def digits_extras(run: Run, setting: Setting, sites: Sequence[str], again: str =
         fields=_fields(comparison),
         again=again,
     )
+
+
+def warm_up() -> None:
+    """Train one image once: torch imports half of itself at the first step, and no round is that.
+
+    Worker processes import for themselves.
+    """
+    image = Part(np.zeros((1, 64), dtype=np.float32), np.zeros(1, dtype=np.int64))
+    with one_thread():
+        fit(network(), image, np.random.default_rng(0))
 
 
 def _fields(comparison: Comparison | None) -> dict[str, object]:

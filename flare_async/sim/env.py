@@ -63,7 +63,7 @@ class SimEnv:
             value, known = getattr(self, name), get_args(choices)
             if value not in known:
                 raise ConfigError(name, value, f"use one of {', '.join(known)}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
             raise ConfigError("seed", self.seed, "an integer from 0 to 2**63 - 1 is needed")
         self.sites = self._site_names()
 
@@ -99,7 +99,7 @@ class SimEnv:
             count = positive("num_clients", self.num_clients)
             return tuple(f"site-{number}" for number in range(1, count + 1))
         names = tuple(self.clients)
-        bad = [name for name in names if not isinstance(name, str) or not SITE_NAME.fullmatch(name)]
+        bad = [name for name in names if not SITE_NAME.fullmatch(str(name))]
         if bad or not names:
             raise ConfigError("clients", bad[:5], "use letters, digits and . _ @ - in site names")
         if len(set(names)) != len(names):

@@ -84,7 +84,7 @@ def facts_of(run: Run) -> RunFacts:
         recipe=run.recipe_name,
         status=str(run.status),
         history=run.history,
-        folder=run.get_result(),
+        folder=run.folder,
         clients=statistics.clients,
         seed=statistics.seed,
         model_digest=tensors.model_digest() if tensors is not None else None,

@@ -40,7 +40,8 @@ class Failure:
         """Yield what goes to standard error."""
         yield f"error: {self.message}"
         for cause in self.cause:
-            yield f"  because: {cause}"
+            if cause.partition(": ")[2] not in self.message:
+                yield f"  because: {cause}"
         if self.hint:
             yield f"hint: {self.hint}"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-from flare_async.jobs.run import Run
+from flare_async.jobs.run import Run, RunStatus
 from flare_async.sim.failure import INTERRUPTED
 
 __all__ = ["PATIENCE", "Interrupts"]
@@ -77,6 +77,8 @@ class Interrupts:
         """
         if self._run is None:
             raise KeyboardInterrupt
+        if self._run.status is not RunStatus.RUNNING:
+            self._abandon()  # the report can be left undone
         self._run.abort()
         if _in_user_code(frame):
             raise KeyboardInterrupt

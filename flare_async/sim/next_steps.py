@@ -24,11 +24,12 @@ class Step:
 def next_steps(facts: RunFacts, extras: Extras) -> list[Step]:
     """Return three or four commands that follow from how the run ended."""
     again = extras.again or COMMAND
+    if facts.status == "aborted":
+        return [Step(again, "the same run from its beginning")]
     if not facts.completed:
+        record = "history.jsonl" if facts.history.rounds else "run.json"
         return [
-            Step(
-                f"cat {shlex.quote(str(facts.folder / 'history.jsonl'))}", "what happened, by round"
-            ),
+            Step(f"cat {shlex.quote(str(facts.folder / record))}", "what was reached"),
             Step(f"{again} --workers inline", "run user code on the main thread: plain tracebacks"),
             Step(f"{again} --json", "the error and its causes as one document"),
         ]

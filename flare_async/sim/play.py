@@ -7,10 +7,12 @@ import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Any, Final, TextIO
 
 from flare_async.errors import MissingExtra
 from flare_async.jobs.loops import new_loop
+from flare_async.jobs.recipe import Recipe
+from flare_async.jobs.run import Run, RunStatus
 from flare_async.sim.env import SimEnv
 from flare_async.sim.facts import Extras, RunFacts, facts_of
 from flare_async.sim.interrupt import Interrupts
@@ -19,10 +21,6 @@ from flare_async.sim.load import loaded_recipe
 from flare_async.sim.next_steps import COMMAND
 from flare_async.sim.options import Options
 from flare_async.sim.report import write_report
-
-if TYPE_CHECKING:
-    from flare_async.jobs.recipe import Recipe
-    from flare_async.jobs.run import Run
 
 __all__ = ["Played", "play"]
 
@@ -66,9 +64,11 @@ def _recipe(options: Options) -> Iterator[tuple[Recipe, int]]:
     if options.job is None:
         from flare_async.sim.dataset import split_digits
         from flare_async.sim.digits import recipe
+        from flare_async.sim.digits_extras import warm_up
 
         clients = options.clients or CLIENTS
         split_digits(clients, _alpha(options), options.seed)  # refused here, not at every site
+        warm_up()
         made = recipe(options.seed, _alpha(options))
         yield _changed(made, num_rounds=options.rounds, min_clients=clients), clients
         return
@@ -82,8 +82,10 @@ def _recipe(options: Options) -> Iterator[tuple[Recipe, int]]:
 
 def _changed(recipe: Recipe, **changes: int | None) -> Recipe:
     given = {name: value for name, value in changes.items() if value is not None}
-    if dataclasses.is_dataclass(recipe):
-        return dataclasses.replace(recipe, **given)  # checks the values anew
+    made: object = recipe  # the base class is no dataclass, most recipes are
+    if dataclasses.is_dataclass(made) and not isinstance(made, type):
+        copy = dataclasses.replace(made, **given)  # checks the values anew
+        return copy if isinstance(copy, Recipe) else recipe
     for name, value in given.items():
         setattr(recipe, name, value)
     recipe.check_basics()
@@ -94,6 +96,7 @@ def _run(recipe: Recipe, env: SimEnv, interrupts: Interrupts) -> Run:
     found: list[Run] = []
 
     async def drive() -> None:
+        asyncio.get_running_loop().set_exception_handler(_skip_interrupts)
         async with env.start(recipe) as run:
             found.append(run)
             interrupts.watch(run)
@@ -105,7 +108,17 @@ def _run(recipe: Recipe, env: SimEnv, interrupts: Interrupts) -> Run:
     except KeyboardInterrupt:
         if not found:
             raise
+        found[0].end(RunStatus.ABORTED)
     return found[0]
+
+
+def _skip_interrupts(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # An interrupt inside user code ends its task and all around it: that is no news.
+    error = context.get("exception")
+    if isinstance(error, BaseExceptionGroup):
+        error = error.split(KeyboardInterrupt)[1]
+    if error is not None and not isinstance(error, KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 def _conclude(run: Run, options: Options, env: SimEnv, messages: TextIO) -> Played:
@@ -114,6 +127,8 @@ def _conclude(run: Run, options: Options, env: SimEnv, messages: TextIO) -> Play
     if options.job is None:
         extras = _of_digits(run, options, env.sites)
     write_report(facts, extras)
+    if run.get_status() == "aborted":
+        return Played(run, facts, extras)  # somebody waits for the end
     try:
         run.history.plot(facts.folder / PICTURE)
     except MissingExtra as exc:

@@ -156,7 +156,8 @@ def _timeline(facts: RunFacts) -> str:
         return ""
     by_site = drawn_by_site(facts.history.rounds)
     about = (
-        "A bar reaches from a site's task to its update; figures on top are round numbers, from 0."
+        "A bar reaches from a site's task to its update; its solid part is as long as training "
+        "took. The figures on top are round numbers, from 0."
         if by_site
         else "A row is a round; the solid part is when the middle four fifths of its sites ended."
     )
@@ -178,7 +179,7 @@ def _details(facts: RunFacts) -> str:
         ("sites, rounds, seed", f"{facts.clients}, {facts.rounds}, {facts.seed}"),
         ("model digest (SHA-256)", facts.model_digest or "no model"),
         ("bytes down, up", f"{facts.bytes_down:,}, {facts.bytes_up:,}"),
-        ("runtime a client and round", f"{number(facts.client_round_us)} us"),
+        ("runtime a client and round", duration(facts.client_round_us / 1e6)),
         ("peak memory of the process", f"{facts.peak_rss_mb:.0f} MB"),
     )
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(clean(v))}</dd>" for k, v in rows)

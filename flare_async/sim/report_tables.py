@@ -21,7 +21,7 @@ def heat_table(extras: Extras) -> str:
     """Return a row a site and a column a class, the more samples the stronger the colour."""
     counts = list(extras.class_counts.items())
     peak = max((count for _, row in counts for count in row), default=0) or 1
-    heads = "".join(f"<th>{escape(clean(name, 20))}</th>" for name in extras.classes)
+    heads = "".join(f"<th class=mid>{escape(clean(name, 20))}</th>" for name in extras.classes)
     rows = "".join(_heat_row(site, row, peak) for site, row in counts[:MOST_ROWS])
     return _table(f"<th>site</th>{heads}<th>all</th><th>missing</th>", rows, len(counts))
 
@@ -46,7 +46,7 @@ def site_table(history: History, extras: Extras) -> str:
     data = "<th>samples</th><th>classes missing</th>" if extras.class_counts else ""
     metrics = "".join(f"<th>last {escape(clean(name, 30))}</th>" for name in names)
     head = (
-        f"<th>site</th>{data}<th>rounds ok</th><th>failed</th><th>late</th><th>weight</th>"
+        f"<th>site</th>{data}<th>rounds ok</th><th>failed</th><th>late</th><th>last weight</th>"
         f"<th>share</th><th>mean training</th>{metrics}<th>down</th><th>up</th>"
         f"{'<th class=left>reason</th>' if troubled else ''}"
     )

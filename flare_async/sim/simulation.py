@@ -67,7 +67,7 @@ class Simulation:
         except asyncio.CancelledError:
             run.end(RunStatus.ABORTED)
             raise
-        except Exception as exc:  # noqa: BLE001 - the run's failure is its result, with its cause
+        except Exception as exc:
             error = sole_error(exc)
             if not isinstance(error, FlareError):
                 log.exception("run_failed", run=run.run_id, exc_info=error)

@@ -103,9 +103,20 @@ def _bar(record: RoundRecord, site: SiteRecord, top: float, scale: _Scale) -> st
     said = f"{site.site}, round {record.number} ({record.task}): {site.status}"
     reason = f", {clean(site.reason)}" if site.reason else ""
     title = f"{said}, {duration(site.ended - site.started)}{reason}"
+    trained = min(max(scale.at(site.ended - site.train_seconds), left), right)
+    solid = trained if site.train_seconds > 0 else left  # nothing is known: all of it
     return (
-        f'<rect class="span {style}" x="{left}" y="{top + 3}" width="{max(1.0, right - left):.1f}" '
-        f'height="{ROW - 6}" rx="1.5"><title>{escape(title)}</title></rect>'
+        f"<g><title>{escape(title)}</title>"
+        f"{_rect(style + ' whole', (left, right), top + 3, ROW - 6)}"
+        f"{_rect(style, (solid, right), top + 3, ROW - 6)}</g>"
+    )
+
+
+def _rect(style: str, across: tuple[float, float], top: float, height: float) -> str:
+    width = max(1.0, across[1] - across[0])
+    return (
+        f'<rect class="span {style}" x="{across[0]}" y="{top}" width="{width:.1f}" '
+        f'height="{height}"/>'
     )
 
 
@@ -133,8 +144,7 @@ def _summary_bar(record: RoundRecord, top: float, scale: _Scale) -> str:
     )
     style = "failed" if failed else "ok"
     return (
-        f'<g><title>{escape(title)}</title><rect class="span {style} whole" x="{left}" '
-        f'y="{top + 3}" width="{max(1.0, right - left):.1f}" height="{ROW - 6}" rx="1.5"/>'
-        f'<rect class="span {style}" x="{inner}" y="{top + 6}" '
-        f'width="{max(1.0, outer - inner):.1f}" height="{ROW - 12}"/></g>'
+        f"<g><title>{escape(title)}</title>"
+        f"{_rect(style + ' whole', (left, right), top + 3, ROW - 6)}"
+        f"{_rect(style, (inner, outer), top + 6, ROW - 12)}</g>"
     )

@@ -186,7 +186,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if when > self.horizon:
             raise self._deadlock(f"not finished after {self.horizon:.6f} virtual seconds")
         if when > self._now:
-            self._now = when
+            self._now = float(when)
             self._turns = 0
 
     def _run_ready(self) -> None:

@@ -34,6 +34,8 @@ def _subtract(spec: TensorSpec, new: memoryview, old: memoryview) -> memoryview:
     if spec.dtype == "BOOL":
         raise TensorFormatError(f"tensor {spec.name!r}: truth values have no difference")
     left, right = widen(spec.dtype, new), widen(spec.dtype, old)
-    if left.dtype.kind == "f":
-        return memoryview(np.ascontiguousarray(narrow(spec.dtype, left - right))).cast("B")
-    return memoryview(left - right).cast("B")  # integers wrap around, and back when added
+    if np.issubdtype(left.dtype, np.floating):
+        change = narrow(spec.dtype, np.subtract(left, right, dtype=left.dtype))
+    else:
+        change = left - right  # integers wrap around, and back when they are added
+    return np.ascontiguousarray(change).view(np.uint8).data

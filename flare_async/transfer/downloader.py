@@ -65,7 +65,9 @@ class Downloader:
         try:
             layout = await self._layout(session, ref)
             if sum(spec.nbytes for spec in layout.own()) != ref.nbytes:
-                raise TransferError(f"{session.peer} offers {ref.nbytes} bytes, its manifest differs")
+                raise TransferError(
+                    f"{session.peer} offers {ref.nbytes} bytes, its manifest differs"
+                )
             sink.begin(layout.specs, layout.aliases)
             await self._pull_all(session, ref, layout, sink)
             sink.finish()

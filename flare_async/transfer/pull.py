@@ -15,11 +15,11 @@ from flare_async.transfer.spec import TensorSpec
 from flare_async.wire.schema import Schema
 
 __all__ = [
+    "LAYOUT_BYTES",
     "PULL_SCHEMA",
     "PULL_TOPIC",
     "Layout",
     "LayoutCache",
-    "LAYOUT_BYTES",
     "PullRequest",
     "TensorRef",
     "layout_bytes",
@@ -51,7 +51,7 @@ class PullRequest:
     stop: int
 
 
-PULL_SCHEMA = Schema((1, PullRequest))
+PULL_SCHEMA: Schema[PullRequest] = Schema((1, PullRequest))
 
 
 @dataclass(frozen=True, slots=True)

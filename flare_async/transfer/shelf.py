@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from flare_async.errors import ChannelError, LinkError, RemoteProtocolError, TransferError
@@ -72,7 +72,11 @@ class Shelf:
 
     @asynccontextmanager
     async def offer(
-        self, tensors: TensorSet | TensorSource, *, version: int = 0, readers: Collection[str] | None = None
+        self,
+        tensors: TensorSet | TensorSource,
+        *,
+        version: int = 0,
+        readers: Collection[str] | None = None,
     ) -> AsyncIterator[Offer]:
         """Offer tensors while the block lasts; leaving it resets whoever still reads.
 
@@ -86,7 +90,11 @@ class Shelf:
             self.withdraw(offer)
 
     def put(
-        self, tensors: TensorSet | TensorSource, *, version: int = 0, readers: Collection[str] | None = None
+        self,
+        tensors: TensorSet | TensorSource,
+        *,
+        version: int = 0,
+        readers: Collection[str] | None = None,
     ) -> Offer:
         """Offer tensors until ``withdraw``; ``offer`` is the safe form of this pair."""
         source = MemorySource(tensors, chunk=1 << 62) if isinstance(tensors, TensorSet) else tensors
@@ -176,7 +184,7 @@ class Shelf:
     async def _digest(self, offer: Offer, name: str) -> None:
         if name not in offer.digests:
             compute = partial(digest_of, offer.source, name)
-            offer.digests[name] = await anyio.to_thread.run_sync(compute)
+            offer.digests[name] = await asyncio.to_thread(compute)
 
     async def _feed(self, channel: Channel, offer: Offer, request: PullRequest) -> None:
         # A source that is not in memory is read as the reader's credit allows, chunk by chunk.

@@ -7,7 +7,7 @@ is understood: no unknown tag, no missing or additional field, no value of anoth
 from __future__ import annotations
 
 from dataclasses import is_dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar, cast
 
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import Limits
@@ -18,10 +18,11 @@ from flare_async.wire.scan import scan
 
 __all__ = ["Schema"]
 
+MessageT = TypeVar("MessageT")
 _MAX_TAG: Final = 2**16
 
 
-class Schema:
+class Schema(Generic[MessageT]):
     """Encodes and decodes messages of the registered dataclasses.
 
     Fields may be int, float, str, bytes, bool, optional ones, ``tuple[T, ...]``,
@@ -35,7 +36,7 @@ class Schema:
 
     __slots__ = ("_by_tag", "_by_type", "_depth")
 
-    def __init__(self, *entries: tuple[int, type]) -> None:
+    def __init__(self, *entries: tuple[int, type[MessageT]]) -> None:
         tags = {made: tag for tag, made in entries}
         if len(tags) != len(entries) or len(set(tags.values())) != len(entries):
             raise LocalProtocolError(f"a schema of {len(entries)} entries repeats a tag or a class")
@@ -49,7 +50,7 @@ class Schema:
         self._by_tag: dict[int, Record] = dict(self._by_type.values())
         self._depth = max((record.depth for record in self._by_tag.values()), default=1)
 
-    def encode(self, message: object) -> bytes:
+    def encode(self, message: MessageT) -> bytes:
         """Return a message as bytes.
 
         Raises:
@@ -65,7 +66,7 @@ class Schema:
         except Mismatch as error:
             raise LocalProtocolError(error.text(type(message).__name__)) from None
 
-    def decode(self, data: bytes | bytearray | memoryview, limits: Limits) -> object:
+    def decode(self, data: bytes | bytearray | memoryview, limits: Limits) -> MessageT:
         """Return the message in data.
 
         Raises:
@@ -85,7 +86,7 @@ class Schema:
             raise RemoteProtocolError("bad_message", "not an array that begins with a tag")
         record = self._record(values[0])
         try:
-            return record.decode(values[1:])
+            return cast("MessageT", record.decode(values[1:]))
         except Mismatch as error:
             raise RemoteProtocolError("bad_message", error.text(record.name)) from None
 

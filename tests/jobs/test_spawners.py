@@ -151,6 +151,18 @@ async def test_a_process_takes_options_partials_and_differences():
 
 @pytest.mark.slow
 @pytest.mark.asyncio
+@pytest.mark.parametrize("kind", [InlineSpawner, ThreadSpawner, ProcessSpawner])
+async def test_an_evaluation_has_metrics_and_no_tensors(kind):
+    """The function of the work that judges the model as it came is called instead."""
+    work = Work(user_code.raising, evaluate=user_code.evaluated)
+    task = TrainTask(work, MODEL, SiteInfo(name="site-1"), kind="validate")
+    async with kind(1) as spawner:
+        outcome = await spawner.run(task)
+    assert (outcome.tensors, outcome.metrics) == (None, {"sum": 6.0, "num_examples": 4.0})
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
 async def test_a_sites_state_lives_in_its_worker():
     """Sites stick to a worker; the state is there in the next round and nobody else's."""
     async with ProcessSpawner(2) as spawner:

@@ -87,6 +87,24 @@ def test_only_the_first_five_differences_are_listed():
     assert caught.value.problem.count("'") == 10
 
 
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (None, "evaluate returned NoneType"),
+        ({}, "evaluate returned dict"),
+        (FLModel(), "evaluate returned FLModel"),
+        ({"loss": "low"}, "metric 'loss' is str"),
+    ],
+)
+def test_an_evaluation_without_metrics_is_refused(result, words):
+    """A mapping of numbers, or a model that has one."""
+    task = TrainTask(Work(user_code.raising), MODEL, INFO, kind="validate")
+    with pytest.raises(TrainingFailed, match=words):
+        conclude(task, result, SlotPool())
+    with pytest.raises(TrainingFailed, match="without evaluate="):
+        call(task, *prepare(task, SlotPool(), {}))
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float64])
 def test_a_float_of_another_width_is_cast_to_the_models(kind):
     """NumPy computes in float64 unless told otherwise."""

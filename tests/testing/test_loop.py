@@ -463,3 +463,21 @@ def test_the_trace_has_a_line_for_every_step():
     run_sim(lambda: asyncio.sleep(2), trace=trace)
     steps = [(0.0, "task-1", "_call"), (2.0, "task-1", "_call")]
     assert trace[:2] == steps
+
+
+def test_the_trace_hash_covers_times_names_and_coroutines():
+    """Timers at whole seconds hash as others do; another time is another story."""
+
+    async def main(seconds):
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_at(seconds, over.set)
+        await over.wait()
+        loop.call_soon_threadsafe(over.clear)
+
+    def trace_hash(seconds):
+        loop = SimLoop(trace=[])
+        loop.run_until_complete(main(seconds))
+        loop.close()
+        return loop.trace_hash()
+
+    assert trace_hash(2) == trace_hash(2.0) != trace_hash(3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from flare_async.errors import FlareError
 from flare_async.limits import Limits
 from flare_async.wire.events import Event
 from flare_async.wire.frames import Frame, Hello
@@ -73,11 +72,3 @@ class Pair:
                     moved = True
                     seen[self.other(machine)] += self.deliver(machine)
         return seen
-
-    def error(self, machine: SessionMachine, frame: Frame) -> FlareError | None:
-        """Return what a machine raises for a frame."""
-        try:
-            machine.receive(frame, self.now)
-        except FlareError as error:
-            return error
-        return None

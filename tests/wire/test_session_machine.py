@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from flare_async.limits import Limits
 from flare_async.wire.events import Arrived, Ended, Event, Finished, LandedBytes, Opened, WasReset
@@ -29,7 +29,7 @@ class Stream:
 
     sent: bytearray = field(default_factory=bytearray)
     arrived: bytearray = field(default_factory=bytearray)
-    consumed: int = 0
+    unread: int = 0
     ended: bool = False
     end_seen: bool = False
     leased: bool = False
@@ -50,6 +50,10 @@ class TwoMachines(RuleBasedStateMachine):
     def machine(self, first: bool) -> SessionMachine:
         return self.pair.a if first else self.pair.b
 
+    @initialize(target=channels)
+    def begin(self) -> int:
+        return self.open(True, OpenOptions())
+
     @rule(
         target=channels,
         first=st.booleans(),
@@ -61,7 +65,11 @@ class TwoMachines(RuleBasedStateMachine):
             leased=st.booleans(),
         ),
     )
+    def open_one(self, first: bool, options: OpenOptions) -> int:
+        return self.open(first, options)
+
     def open(self, first: bool, options: OpenOptions) -> int:
+        """Open a channel; 0 if there are enough."""
         machine = self.machine(first)
         if machine.open_channels >= LIMITS.channels:
             return 0
@@ -109,10 +117,17 @@ class TwoMachines(RuleBasedStateMachine):
 
     def take(self, machine: SessionMachine, channel: int, part: float) -> None:
         stream = self.streams[self.pair.other(machine), channel]
-        if not stream.leased:
-            size = int((len(stream.arrived) - stream.consumed) * part + 0.5)
-            stream.consumed += size
+        size = int(stream.unread * part + 0.5)
+        if size:
+            stream.unread -= size
             self.note(machine, machine.consume(channel, size, self.pair.now))
+
+    @rule(first=st.booleans(), channel=channels)
+    def lease(self, first: bool, channel: int) -> None:
+        machine = self.machine(first)
+        if self.stream(machine, channel) is not None:
+            machine.lease(channel)
+            self.streams[self.pair.other(machine), channel].leased = True
 
     @rule(first=st.booleans(), channel=channels)
     def reset(self, first: bool, channel: int) -> None:
@@ -140,6 +155,13 @@ class TwoMachines(RuleBasedStateMachine):
                 frame = Landed(frame.channel, frame.offset, len(frame.payload))
         self.note(receiver, receiver.receive(frame, self.pair.now))
 
+    @rule(first=st.booleans())
+    def exchange(self, first: bool) -> None:
+        machine = self.machine(first)
+        self.pair.emit(machine)
+        while self.pair.queues[machine]:
+            self.deliver_one(machine)
+
     @rule(seconds=st.floats(0, 2))
     def wait(self, seconds: float) -> None:
         self.pair.now += seconds
@@ -151,6 +173,7 @@ class TwoMachines(RuleBasedStateMachine):
             match event:
                 case Arrived(channel, payload):
                     self.streams[sender, channel].arrived += payload
+                    self.streams[sender, channel].unread += len(payload)
                 case LandedBytes(channel, _):
                     assert self.streams[sender, channel].leased
                 case Ended(channel, trailer):
@@ -175,7 +198,8 @@ class TwoMachines(RuleBasedStateMachine):
         for machine in (self.pair.a, self.pair.b):
             for state in machine._table.channels.values():
                 assert state.outgoing.sent <= state.outgoing.limit
-                assert state.incoming.received <= state.incoming.limit
+                coming = state.incoming
+                assert coming.received <= coming.limit <= coming.consumed + coming._size
         assert all(0 <= budget.available <= BUDGET for budget in self.budgets)
 
     def teardown(self) -> None:
@@ -210,4 +234,4 @@ class TwoMachines(RuleBasedStateMachine):
 
 
 TestTwoMachines = TwoMachines.TestCase
-TestTwoMachines.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTwoMachines.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

@@ -102,7 +102,7 @@ def encode(message: Message) -> bytes:
     """
     tag, fields = _fields_of(message)
     try:
-        body: bytes = msgpack.packb([tag, *fields], unicode_errors="surrogatepass")
+        body = bytes(msgpack.packb([tag, *fields], unicode_errors="surrogatepass") or b"")
     except (ValueError, TypeError, OverflowError) as exc:
         raise ConfigError("message", type(message).__name__, f"cannot travel: {exc}") from exc
     if len(body) > MAX_MESSAGE:

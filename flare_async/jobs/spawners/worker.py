@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import Final
+from typing import Final, cast
 
 from flare_async.errors import RemoteProtocolError, TrainingFailed
 from flare_async.jobs.seeding import seeded
@@ -44,7 +44,13 @@ from flare_async.jobs.training import (
     finish,
     prepare,
 )
-from flare_async.jobs.work import JOB_MODULE, CodeReference, TrainFunction, Work
+from flare_async.jobs.work import (
+    JOB_MODULE,
+    CodeReference,
+    EvaluateFunction,
+    TrainFunction,
+    Work,
+)
 from flare_async.transfer.pool import SlotPool
 from flare_async.transfer.tensors import TensorSet
 
@@ -84,7 +90,7 @@ class Worker:
         info = assignment.site
         train = load_function(assignment.code, self._files, info.name)
         # Only one of the two functions is called, the one that the task is about.
-        work = Work(train, assignment.framework, evaluate=train)
+        work = Work(train, assignment.framework, evaluate=cast("EvaluateFunction", train))
         tensors = self._tensors(assignment, model_fd)
         task = TrainTask(work, tensors, info, assignment.meta, assignment.kind)
         model, site = prepare(task, self._pool, self._states.of(info))

@@ -1,0 +1,89 @@
+"""What a session does with each event of its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from flare_async.errors import ChannelReset, LinkLost
+from flare_async.wire.events import (
+    Arrived,
+    Credited,
+    Ended,
+    Event,
+    Finished,
+    LandedBytes,
+    Opened,
+    PeerHello,
+    PeerLeft,
+    Ponged,
+    WasReset,
+)
+
+if TYPE_CHECKING:
+    from flare_async.net.session import Session
+
+__all__ = ["handle"]
+
+
+def handle(session: Session, event: Event) -> None:
+    """Carry one event to the session or the channel that it is about."""
+    HANDLERS[type(event)](session, event)
+
+
+def _arrived(session: Session, event: Arrived) -> None:
+    session.channels[event.channel].arrived(event.payload)
+
+
+def _landed(session: Session, event: LandedBytes) -> None:
+    session.channels[event.channel].landed_piece(event.length)
+
+
+def _credited(session: Session, event: Credited) -> None:
+    session.channels[event.channel].credited()
+
+
+def _ended(session: Session, event: Ended) -> None:
+    session.channels[event.channel].ended(event.trailer)
+
+
+def _finished(session: Session, event: Finished) -> None:
+    session.channels.pop(event.channel).finished()
+
+
+def _was_reset(session: Session, event: WasReset) -> None:
+    channel = session.channels.pop(event.channel)
+    channel.fail(ChannelReset(session.peer, channel.topic, event.code, event.message))
+
+
+def _opened(session: Session, event: Opened) -> None:
+    session.accept(event)
+
+
+def _greeted(session: Session, event: PeerHello) -> None:
+    session.greeted(event.hello)
+
+
+def _left(session: Session, event: PeerLeft) -> None:
+    orderly = event.code == 0
+    reason = f"left with code {event.code} ({event.message})"
+    session.end(None if orderly else LinkLost(session.peer, reason))
+
+
+def _ponged(session: Session, event: Ponged) -> None:
+    """Any frame counts as a sign of life; the session has noted it."""
+
+
+# One lookup instead of a row of comparisons: this runs for every frame.
+HANDLERS: Final[Mapping[type, Callable[[Session, Any], None]]] = {
+    Arrived: _arrived,
+    LandedBytes: _landed,
+    Credited: _credited,
+    Ended: _ended,
+    Finished: _finished,
+    WasReset: _was_reset,
+    Opened: _opened,
+    PeerHello: _greeted,
+    PeerLeft: _left,
+    Ponged: _ponged,
+}
