@@ -18,7 +18,9 @@ OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "==": operator.eq,
 }
-PATTERN: Final = re.compile(r"\s*(\S+)\s*(>=|<=|==|>|<)\s*(\S+)\s*")
+PATTERN: Final = re.compile(
+    r"\s*([^\s<>=]+)\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+)
 
 
 class StopCondition:
@@ -30,13 +32,10 @@ class StopCondition:
 
     def __init__(self, text: str) -> None:
         match = PATTERN.fullmatch(str(text))
-        try:
-            if match is None:
-                raise ValueError
-            self.threshold = float(match[3])
-        except ValueError:
+        if match is None:
             hint = "write for instance 'accuracy >= 0.95'"
-            raise ConfigError("stop_cond", text, "is no condition", hint) from None
+            raise ConfigError("stop_cond", text, "is no condition", hint)
+        self.threshold = float(match[3])
         self.metric = match[1]
         self._holds = OPERATORS[match[2]]
 

@@ -252,7 +252,7 @@ class Channel(ObjectStream[Chunk]):
     def give_up(self, error: FlareError, message: str, code: ResetCode = ResetCode.STALLED) -> None:
         """Reset towards the peer and fail here with ``error``."""
         if self.session.is_open(self.id):
-            self.session.machine.reset(self.id, code, message)
+            self.session.machine.reset(self.id, int(code), message)
             self.session.forget(self.id)
         self.fail(error)
         self.session.flush()

@@ -65,10 +65,17 @@ class Outflow:
         channel, session = self._channel, self._channel.session
         if self._watch is not None or not session.is_open(channel.id):
             return
-        if session.machine.unsent(channel.id) or (self.ended and not channel.urgent):
+        if session.machine.unsent(channel.id) or self._owes_the_end():
             progress = Progress(session.clock.now())
             patience = session.limits.stall_timeout
             self._watch = session.watchdog.watch(progress, patience, self._stalled)
+
+    def _owes_the_end(self) -> bool:
+        # Without a request to wait for, a reader of messages may take its time.
+        channel = self._channel
+        if not self.ended or channel.urgent:
+            return False
+        return not channel.session.machine.end_acknowledged(channel.id)
 
     def _disarm(self) -> None:
         if self._watch is not None:

@@ -178,18 +178,16 @@ class Session:
         """Judge what one read brought and hand the events on."""
         if self._ended:
             return
-        now = self._heartbeat.heard = self.clock.now()
-        for frame in frames:
-            item = self._land(frame) if isinstance(frame, Data) and frame.payload else frame
-            try:
-                found = self.machine.receive(item, now)
-            except RemoteProtocolError as exc:
-                self._refuse(exc)
-                return
-            for event in found:
-                handle(self, event)
-                if self.ended:
-                    return
+        self._heartbeat.heard = self.clock.now()
+        try:
+            for frame in frames:
+                self._receive(frame)
+        except RemoteProtocolError as exc:
+            self._refuse(exc)
+        except Exception as exc:
+            # A bug of ours: whoever waits on this session must not wait for ever because of it.
+            self._poison(LocalProtocolError(f"{self!r}: {type(exc).__name__}: {exc}"))
+            raise
         if self.machine.has_frames:
             self.flush()
 
@@ -207,6 +205,15 @@ class Session:
                 self.end(error or LinkLost(self.peer, "the connection ended without a goodbye"))
 
     # Internals
+
+    def _receive(self, frame: Frame | Landed) -> None:
+        if self.ended:
+            return
+        item = self._land(frame) if isinstance(frame, Data) and frame.payload else frame
+        for event in self.machine.receive(item, self._heartbeat.heard):
+            handle(self, event)
+            if self.ended:
+                return
 
     def _land(self, frame: Data) -> Data | Landed:
         # A memory link brings the sender's own object: what was leased must be copied here,

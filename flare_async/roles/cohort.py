@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import anyio
 
 from flare_async.errors import ConfigError
+from flare_async.net.groups import single_error
 from flare_async.roles.machine import RoundPlan
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import RoundObserver, RoundSetting, RoundTask, Updates
 from flare_async.roles.server import Server
-from flare_async.transfer.reducer import Reducer
+from flare_async.transfer.reducer import Reducer, SteppedReducer
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["Cohort", "RoundOptions"]
@@ -26,12 +27,21 @@ class RoundOptions:
 
     ``size`` updates close it (default: those of all sites); ``over_select`` asks that many times
     more sites than are needed. ``deadline`` is seconds from the start of the round.
+
+    Raises:
+        ConfigError: a number is out of its range.
     """
 
     quorum: int | None = None
     deadline: float | None = None
     size: int | None = None
     over_select: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.deadline is not None and not self.deadline > 0:
+            raise ConfigError("deadline", self.deadline, "seconds above 0 are needed")
+        if not 1 <= self.over_select < math.inf:
+            raise ConfigError("over_select", self.over_select, "a factor of at least 1 is needed")
 
 
 class Cohort:
@@ -85,24 +95,25 @@ class Cohort:
         options = options or RoundOptions()
         chosen = tuple(sites) if sites is not None else self.choose(options, task.number)
         plan = self._plan(options, chosen)
-        async with (
-            self.server.shelf.offer(model, readers=chosen, version=task.number) as offer,
-            anyio.create_task_group() as tasks,
-        ):
-            setting = RoundSetting(
-                server=self.server,
-                task=task,
-                plan=plan,
-                offer=offer,
-                observer=self._observer,
-                reducer=reducer,
-                weigh=weigh,
-            )
-            updates = Updates(setting, tasks)
-            updates.start()
-            yield updates
-            updates.commit()
-            tasks.cancel_scope.cancel()
+        offering = self.server.shelf.offer(model, readers=chosen, version=task.number)
+        # What the body raises leaves this block as it is, not in a group.
+        with single_error():
+            async with offering as offer, anyio.create_task_group() as tasks:
+                setting = RoundSetting(
+                    server=self.server,
+                    task=task,
+                    plan=plan,
+                    offer=offer,
+                    observer=self._observer,
+                    reducer=reducer,
+                    stepped=reducer if isinstance(reducer, SteppedReducer) else None,
+                    weigh=weigh,
+                )
+                updates = Updates(setting, tasks)
+                updates.start()
+                yield updates
+                updates.commit()
+                tasks.cancel_scope.cancel()
 
     def _plan(self, options: RoundOptions, chosen: tuple[str, ...]) -> RoundPlan:
         target = min(options.size or len(chosen), len(chosen))

@@ -28,7 +28,7 @@ from flare_async.roles.messages import (
     TaskStarted,
 )
 from flare_async.roles.outcome import SiteRecord, SiteStatus
-from flare_async.transfer.reducer import Reducer, SteppedReducer
+from flare_async.transfer.reducer import Reducer
 from flare_async.transfer.sink import MemorySink, TensorSink
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
@@ -177,8 +177,9 @@ class Lease:
 
     async def _commit(self, reducer: Reducer) -> None:
         # Chunk by chunk, so that a large model's arithmetic never keeps the loop to itself.
-        if isinstance(reducer, SteppedReducer):
-            for count, _ in enumerate(reducer.committing(self._site)):
+        stepped = self._setting.stepped
+        if stepped is not None:
+            for count, _ in enumerate(stepped.committing(self._site)):
                 if count % STEPS_A_TURN == STEPS_A_TURN - 1:
                     await anyio.lowlevel.checkpoint()
         else:

@@ -33,6 +33,9 @@ class RoundPlan:
 
     The round closes when ``target`` updates have arrived, when all sites are settled, when
     ``quorum`` is out of reach, or at ``deadline`` seconds after its start.
+
+    Raises:
+        ValueError: the numbers contradict each other.
     """
 
     sites: tuple[str, ...]
@@ -49,6 +52,8 @@ class RoundPlan:
             )
         if len(set(self.sites)) != len(self.sites):
             raise ValueError("a site is listed twice")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window {self.window}: at least one site must be at work")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from flare_async.roles.server import Server
-    from flare_async.transfer.reducer import Reducer
+    from flare_async.transfer.reducer import Reducer, SteppedReducer
     from flare_async.transfer.shelf import Offer
 
 __all__ = ["RoundObserver", "RoundTask", "Update", "Updates"]
@@ -75,6 +75,7 @@ class RoundSetting:
     offer: Offer
     observer: RoundObserver
     reducer: Reducer | None = None
+    stepped: SteppedReducer | None = None  # the same reducer, if its arithmetic has steps
     weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None
 
 

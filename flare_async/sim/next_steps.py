@@ -34,12 +34,12 @@ def next_steps(facts: RunFacts, extras: Extras) -> list[Step]:
             Step(f"{again} --json", "the error and its causes as one document"),
         ]
     steps = [
-        Step(f"{again} --transport tcp", "the same model bits over real sockets"),
-        Step(f"{again} --seed {facts.seed + 1}", "another split and another start"),
+        Step(f"{again} --seed {facts.seed} --transport tcp", "the same bits over real sockets"),
+        Step(f"{again} --seed {facts.seed + 1}", "other random numbers"),
     ]
     if extras.class_counts:
-        steps.append(Step(f"{again} --alpha 0.1", "sites that are less alike"))
-        steps.append(Step(f"{again} --clients 100 --rounds 20", "many small sites"))
+        steps.append(Step(f"{COMMAND} --alpha 0.1", "sites that are less alike"))
+        steps.append(Step(f"{COMMAND} --clients 100 --rounds 20", "many small sites"))
     else:
         steps.append(Step(f"{again} --clients {2 * facts.clients}", "twice as many sites"))
     return steps

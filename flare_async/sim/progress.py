@@ -112,7 +112,9 @@ class Progress:
 
     def _end_site(self, record: SiteRecord) -> None:
         site = self._site(record.site)
-        site.state, site.last = STATES[record.status], record
+        site.state = STATES[record.status]
+        if self.task == "train" or record.reason or site.last is None:
+            site.last = record  # a validation tells nothing of training
         site.bytes_down += record.bytes_down
         site.bytes_up += record.bytes_up
         self.bytes_down += record.bytes_down

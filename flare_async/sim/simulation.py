@@ -163,5 +163,5 @@ class Simulation:
         try:
             await keep_run(run, self._recipe, self._store, setting)
         except FlareError as exc:
-            log.error("run_not_kept", run=run.run_id, error=str(exc))
+            log.warning("run_not_kept", run=run.run_id, error=str(exc))
         env.observer(RunFinished(str(run.status), "" if run.cause is None else str(run.cause)))

@@ -73,10 +73,12 @@ def print_summary(facts: RunFacts, extras: Extras, stream: TextIO) -> None:
     console.print()
     console.print(table)
     console.print("\nWhat to try next:", style="bold")
-    steps = Table(box=None, show_header=False, padding=(0, 3, 0, 2))
-    for step in next_steps(facts, extras):
-        steps.add_row(Text(step.command), Text(f"# {step.purpose}", style="dim"))
-    console.print(steps)
+    steps = next_steps(facts, extras)
+    width = max(len(step.command) for step in steps)
+    for step in steps:
+        line = Text(f"  {step.command:{width}}  ")
+        line.append(f"# {step.purpose}", style="dim")
+        console.print(line, soft_wrap=True)  # a command that is cut cannot be pasted
 
 
 def _rows(facts: RunFacts, extras: Extras) -> Iterator[tuple[str, str]]:

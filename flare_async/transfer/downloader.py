@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+import anyio
+
 from flare_async.errors import (
     AckStalled,
     ChannelReset,
@@ -12,6 +14,7 @@ from flare_async.errors import (
     OfferGone,
     OfferNotFound,
     RemoteProtocolError,
+    TensorFormatError,
     TransferError,
 )
 from flare_async.limits import Limits
@@ -63,11 +66,7 @@ class Downloader:
             LinkError: the link was lost.
         """
         try:
-            layout = await self._layout(session, ref)
-            if sum(spec.nbytes for spec in layout.own()) != ref.nbytes:
-                raise TransferError(
-                    f"{session.peer} offers {ref.nbytes} bytes, its manifest differs"
-                )
+            layout = await self.layout(session, ref)
             sink.begin(layout.specs, layout.aliases)
             await self._pull_all(session, ref, layout, sink)
             sink.finish()
@@ -78,25 +77,32 @@ class Downloader:
 
     async def layout(self, session: Session, ref: TensorRef) -> Layout:
         """Return the names, types and shapes of an offer; bounded and raising as ``fetch`` is."""
-        return await self._layout(session, ref)
+        layout = self._layouts.find(ref.layout)
+        if layout is None:
+            layout = self._layouts.add(ref.layout, await self._manifest(session, ref))
+        if layout.nbytes != ref.nbytes:
+            problem = f"{session.peer} offers {ref.nbytes} bytes, its manifest {layout.nbytes}"
+            raise TensorFormatError(problem)
+        return layout
 
-    async def _layout(self, session: Session, ref: TensorRef) -> Layout:
-        known = self._layouts.find(ref.layout)
-        if known is not None:
-            return known
+    async def _manifest(self, session: Session, ref: TensorRef) -> bytes:
         request = PULL_SCHEMA.encode(PullRequest(ref.key, "", 0, 0))
         channel = session.open(PULL_TOPIC, request, OpenOptions(end=True, window=LAYOUT_BYTES))
         try:
-            data = b""
-            async for chunk in channel:
-                data += chunk
-                if len(data) > LAYOUT_BYTES:
-                    raise RemoteProtocolError("manifest", f"longer than {LAYOUT_BYTES} bytes")
+            return await self._read_all(channel)
         except ChannelReset as exc:
             raise translate(exc) from exc
         finally:
             channel.reset(ResetCode.CANCELLED, "not needed any more")
-        return self._layouts.add(ref.layout, data)
+
+    async def _read_all(self, channel: Channel) -> bytes:
+        data = b""
+        try:
+            while len(data) <= LAYOUT_BYTES:
+                data += await channel.receive_moving()
+        except anyio.EndOfStream:
+            return data
+        raise RemoteProtocolError("manifest", f"longer than {LAYOUT_BYTES} bytes")
 
     async def _pull_all(
         self, session: Session, ref: TensorRef, layout: Layout, sink: TensorSink

@@ -61,6 +61,11 @@ class Layout:
     specs: tuple[TensorSpec, ...]
     aliases: Mapping[str, str]
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors; those that share bytes count once."""
+        return sum(spec.nbytes for spec in self.own())
+
     def own(self) -> list[TensorSpec]:
         """Return the tensors that have bytes of their own."""
         return [spec for spec in self.specs if spec.name not in self.aliases]

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-
-from anyio.abc import TaskGroup
+from typing import TYPE_CHECKING
 
 from flare_async.errors import ChannelError, LinkError, RemoteProtocolError, TransferError
 from flare_async.limits import MIB, Limits
@@ -27,6 +26,9 @@ from flare_async.transfer.pull import (
 from flare_async.transfer.source import MemorySource, TensorSource
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.frames import ResetCode
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 __all__ = ["Offer", "Shelf"]
 

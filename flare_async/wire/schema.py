@@ -37,7 +37,7 @@ class Schema(Generic[MessageT]):
     __slots__ = ("_by_tag", "_by_type", "_depth")
 
     def __init__(self, *entries: tuple[int, type[MessageT]]) -> None:
-        tags = {made: tag for tag, made in entries}
+        tags: dict[type, int] = {made: tag for tag, made in entries}
         if len(tags) != len(entries) or len(set(tags.values())) != len(entries):
             raise LocalProtocolError(f"a schema of {len(entries)} entries repeats a tag or a class")
         for made, tag in tags.items():

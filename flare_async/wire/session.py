@@ -116,6 +116,11 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         return 0 if state is None else state.unsent
 
+    def end_acknowledged(self, channel: int) -> bool:
+        """Tell whether the peer has acknowledged our end; true for a closed channel."""
+        state = self._table.local(channel)
+        return state is None or state.statistics().end_acknowledged
+
     def withdraw(self, channel: int) -> int:
         """Drop the bytes that are queued and in no frame yet; return how many."""
         state = self._table.local(channel)
@@ -153,7 +158,7 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         if state is not None:
             self._drop(state)
-            self._outbox.post(Reset(channel, code, clean_message(message)))
+            self._outbox.post(Reset(channel, int(code), clean_message(message)))
 
     def leave(self, code: int, message: str) -> None:
         """Say Goodbye: what is queued is dropped, nothing leaves after it."""

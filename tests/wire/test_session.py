@@ -63,6 +63,7 @@ def test_a_request_and_its_answer_finish_the_channel_on_both_sides() -> None:
         Ended(1, b"t"),
     ]
     assert pair.b.consume(channel, 8, 0) == []
+    assert pair.b.consume(channel, 0, 0) == []
     pair.b.end(channel)
     seen = pair.settle()
     assert seen[pair.a] == [Credited(1), Ended(1, b""), Finished(1)]

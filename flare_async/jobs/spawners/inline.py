@@ -10,7 +10,7 @@ from typing import Self
 import anyio.lowlevel
 
 from flare_async.errors import ConfigError
-from flare_async.jobs.seeding import SingleTorchThread, seeded
+from flare_async.jobs.seeding import GlobalSeeds, SingleTorchThread
 from flare_async.jobs.site import SiteStates
 from flare_async.jobs.spawners.slots import Slots
 from flare_async.jobs.training import TrainOutcome, TrainTask, call, conclude, finish, prepare
@@ -33,6 +33,7 @@ class InlineSpawner:
         self._slots = Slots(SlotPool() for _ in range(slots))
         self._states = SiteStates()
         self._single = SingleTorchThread()
+        self._seeds = GlobalSeeds()
         self._now = now
 
     @property
@@ -45,6 +46,7 @@ class InlineSpawner:
 
     async def __aexit__(self, *_: object) -> None:
         self._slots.close()
+        self._seeds.__exit__()
 
     async def run(self, task: TrainTask) -> TrainOutcome:
         """Train once.
@@ -67,11 +69,9 @@ class InlineSpawner:
         model, site = prepare(task, pool, self._states.of(task.site))
         started = self._now()
         with self._single:
-            if is_async(task.function):
-                result = call(task, model, site)
-            else:
-                with seeded(site):
-                    result = call(task, model, site)
+            if not is_async(task.function):
+                self._seeds.seed(site)
+            result = call(task, model, site)
             if inspect.isawaitable(result):
                 result = await finish(site.name, result)
         return conclude(task, result, pool, seconds=self._now() - started)
