@@ -49,10 +49,12 @@ class MemoryLink:
         return self._address
 
     def start(self, receiver: LinkReceiver) -> None:
-        """Begin to deliver; what arrived before follows at the loop's next turn."""
+        """Begin to deliver; what arrived before, an end too, follows at the loop's next turn."""
+        if self._closed:
+            receiver.lost(None)
+            return
         self._receiver = receiver
-        if self._inbox or self._closed:
-            self._schedule()
+        self._schedule()
 
     def send_soon(self, frames: Sequence[Frame]) -> None:
         """Hand the frames over; dropped when the link has ended."""
@@ -69,7 +71,9 @@ class MemoryLink:
         if not self._closed:
             self._closed = True
             self._inbox.clear()
-            self._receiver = None
+            receiver, self._receiver = self._receiver, None
+            if receiver is not None:
+                receiver.lost(None)
             self._peer._schedule()
 
     async def aclose(self) -> None:
@@ -89,9 +93,8 @@ class MemoryLink:
             return
         if frames:
             receiver.receive(frames)
-        if self._peer._closed and not self._closed:
+        if self._peer._closed:
             self.abort()
-            receiver.lost(None)
 
 
 def memory_pair(

@@ -41,7 +41,7 @@ def curves_of(history: History) -> list[Curve]:
         if record.task == "train" and any(s.status is SiteStatus.OK for s in record.sites)
     )
     curves = [
-        *_curves("validation", evaluated),
+        *_curves("model", evaluated),
         *_curves("training", trained),
     ]
     return [curve for kind in CurveKind for curve in _first_of(kind, curves)]

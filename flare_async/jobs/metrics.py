@@ -39,8 +39,8 @@ class MetricMean:
         self._sites: dict[str, tuple[Mapping[str, float], float]] = {}
 
     def add(self, site: str, metrics: Mapping[str, float], weight: float) -> None:
-        """Take a site's metrics."""
-        if metrics:
+        """Take a site's metrics; one with a weight of 0 has measured nothing."""
+        if metrics and weight > 0:
             self._sites[site] = (metrics, weight)
 
     def mean(self, order: Sequence[str]) -> dict[str, float]:

@@ -72,7 +72,7 @@ def _draw(axes: Axes, curve: Curve, colour: str) -> None:
     at = [point[0] for point in curve.points]
     values = [point[1] for point in curve.points]
     marker = "o" if len(at) <= 30 else ""
-    style = "-" if curve.label.startswith("validation") else "--"
+    style = "--" if curve.label.startswith("training") else "-"
     axes.plot(at, values, color=colour, lw=1.8, ls=style, marker=marker, ms=3.5, label=curve.label)
 
 

@@ -84,6 +84,8 @@ def checked_tensors(
         raise TrainingFailed(site, "the returned FLModel has no params")
     live = {name for name in params if not _is_fresh(params, name)} if detach else set()
     tensors = _captured(site, params)
+    if tensors.specs == expected.specs:
+        return _arranged(tensors, expected, live, pool if detach else None)
     wanted = {spec.name: spec for spec in expected.specs}
     loose = {
         spec.name: wanted[spec.name].dtype

@@ -49,16 +49,16 @@ class GlobalSeeds:
     def seed(self, site: Site) -> None:
         """Seed Python, NumPy and torch from (seed, round, site)."""
         restore = self._keep()
-        words = site.seed_sequence(2).generate_state(12, np.uint32)
-        random.seed(words[:4].tobytes())
-        np.random.seed(words[4:8])
+        for_python, for_numpy, for_torch = site.seed_sequence(2).generate_state(3, np.uint64)
+        random.seed(int(for_python))
+        np.random.seed(int(for_numpy) & 0xFFFFFFFF)
         torch = _loaded_torch()
         if torch is None:
             return
         if not self._torch_kept:
             self._torch_kept = True
             _keep_torch(torch, restore)
-        _seed_torch(torch, int.from_bytes(words[8:10].tobytes(), "little"))
+        _seed_torch(torch, int(for_torch))
 
     def _keep(self) -> ExitStack:
         if self._restore is None:

@@ -46,15 +46,16 @@ class Heartbeat:
             self._timer = None
 
     def _beat(self) -> None:
-        now = self._clock.now()
-        quiet = now - self.heard
-        if quiet >= SILENT_INTERVALS * self._interval:
+        # Compared with the very sums that timers are set to: a difference may round below the
+        # interval, and the timer would then be due at once, for ever.
+        now, heard, interval = self._clock.now(), self.heard, self._interval
+        end = heard + SILENT_INTERVALS * interval
+        if now >= end:
             self._timer = None
-            self._silent(quiet)
+            self._silent(now - heard)
             return
-        if quiet >= self._interval:
+        due = heard + interval
+        if now >= due:
             self._ping()
-            due = now + self._interval
-        else:
-            due = self.heard + self._interval
+            due = min(now + interval, end)
         self._timer = self._clock.call_at(due, self._beat)

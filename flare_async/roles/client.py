@@ -26,7 +26,6 @@ from flare_async.roles.messages import (
     TaskMessage,
     TaskOffer,
     TaskResult,
-    TaskStarted,
 )
 from flare_async.transfer.shelf import Offer
 from flare_async.transfer.sink import MemorySink
@@ -147,7 +146,6 @@ class Client:
         # The tensors live in this frame only: what is waited for later is held by the offer alone.
         sink = MemorySink(memory_bytes=self.context.limits.memory_bytes)
         await self.context.downloader.fetch(stream.channel.session, offer.model, sink)
-        stream.post(TaskStarted())
         result = await self._worker.run(
             SiteTask(
                 offer.job,

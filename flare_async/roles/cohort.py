@@ -111,7 +111,11 @@ class Cohort:
                 )
                 updates = Updates(setting, tasks)
                 updates.start()
-                yield updates
+                try:
+                    yield updates
+                except BaseException:
+                    updates.abandon()
+                    raise
                 updates.commit()
                 tasks.cancel_scope.cancel()
 

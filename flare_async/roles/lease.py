@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,7 +26,6 @@ from flare_async.roles.messages import (
     TaskMessage,
     TaskOffer,
     TaskResult,
-    TaskStarted,
 )
 from flare_async.roles.outcome import SiteRecord, SiteStatus
 from flare_async.transfer.reducer import Reducer
@@ -44,8 +44,8 @@ STEPS_A_TURN = 4  # of a chunk of a MiB, about 40 microseconds each
 class Lease:
     """Offers the task, pulls the result into the reducer's staging, keeps the channel to commit.
 
-    ``run`` ends when the update is staged and admitted, or has failed; ``commit`` or ``revoke``
-    then end the channel.
+    ``run`` ends when the update is admitted and added, or has failed; ``commit`` or ``revoke``
+    then end the channel. An update that was admitted cannot be taken back.
     """
 
     def __init__(self, setting: RoundSetting, site: str, updates: Updates) -> None:
@@ -79,9 +79,9 @@ class Lease:
                 self._reset(ResetCode.CANCELLED, "the round ended")
                 raise
             else:
-                self._taken = True
-                record = self._record(SiteStatus.OK, update=update)
-                self._updates.settle(self._site, record, update)
+                self._take(update)
+                await self._sum()
+                self._updates.deliver(update)
 
     def commit(self) -> None:
         """Send the last receipt, if the update was taken and the site is still there."""
@@ -122,17 +122,13 @@ class Lease:
         channel = session.open(TASK_TOPIC, header, OpenOptions(urgent=True, window=FIRST_WINDOW))
         stream: Messages[TaskMessage] = Messages(channel, TASK_SCHEMA)
         self._stream = stream
-        while True:
-            message = await self._next(stream)
-            match message:
-                case TaskStarted():
-                    continue
-                case TaskResult():
-                    return message
-                case TaskFailed(problem, details):
-                    raise TrainingFailed(self._site, problem, details)
-                case _:
-                    raise RemoteProtocolError("unexpected", type(message).__name__)
+        match message := await self._next(stream):
+            case TaskResult():
+                return message
+            case TaskFailed(problem, details):
+                raise TrainingFailed(self._site, problem, details)
+            case _:
+                raise RemoteProtocolError("unexpected", type(message).__name__)
 
     async def _next(self, stream: Messages[TaskMessage]) -> TaskMessage:
         try:
@@ -153,9 +149,7 @@ class Lease:
                 tensors = sink.tensors
             else:
                 await fetch(session, result.update, self._stage(reducer, result, weight))
-                await self._commit(reducer)
-        if self._stream is not None:
-            self._stream.post(Receipt(RECEIVED))
+                await self._admit(reducer)
         return Update(
             site=self._site,
             params_type=result.params_type,
@@ -175,15 +169,23 @@ class Lease:
             raise UpdateRefused(self._site, f"params_type {result.params_type!r:.40}") from exc
         return reducer.stage(self._site, weight, kind)
 
-    async def _commit(self, reducer: Reducer) -> None:
-        # Chunk by chunk, so that a large model's arithmetic never keeps the loop to itself.
-        stepped = self._setting.stepped
-        if stepped is not None:
-            for count, _ in enumerate(stepped.committing(self._site)):
-                if count % STEPS_A_TURN == STEPS_A_TURN - 1:
-                    await anyio.lowlevel.checkpoint()
-        else:
+    async def _admit(self, reducer: Reducer) -> None:
+        if self._setting.stepped is None:
             reducer.commit(self._site)
+        else:
+            await in_turns(self._setting.stepped.admitting(self._site))
+
+    def _take(self, update: Update) -> None:
+        # No await between the admission and this: whoever closes the round finds it settled.
+        self._taken = True
+        if self._stream is not None and self._stream.channel.is_open:
+            self._stream.post(Receipt(RECEIVED))
+        record = self._record(SiteStatus.OK, update=update)
+        self._updates.settle(self._site, record, update)
+
+    async def _sum(self) -> None:
+        if self._setting.stepped is not None:
+            await in_turns(self._setting.stepped.summing())
 
     def _fail(self, status: SiteStatus, reason: str) -> None:
         self._updates.settle(self._site, self._record(status, reason=reason), None)
@@ -219,3 +221,10 @@ class Lease:
 
     def _channel(self) -> Channel | None:
         return None if self._stream is None else self._stream.channel
+
+
+async def in_turns(steps: Iterator[None]) -> None:
+    """Take steps of a chunk; large arithmetic must not keep the loop to itself."""
+    for count, _ in enumerate(steps):
+        if count % STEPS_A_TURN == STEPS_A_TURN - 1:
+            await anyio.lowlevel.checkpoint()

@@ -19,7 +19,6 @@ __all__ = [
     "TaskMessage",
     "TaskOffer",
     "TaskResult",
-    "TaskStarted",
 ]
 
 TASK_TOPIC = "task"
@@ -48,11 +47,6 @@ class TaskOffer:
     remaining: float | None = None
     keep_until: str = COMMITTED
     meta: Mapping[str, Scalar] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStarted:
-    """The client has a slot and the model, and begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +80,6 @@ class Receipt:
     reason: str = ""
 
 
-TaskMessage: TypeAlias = TaskStarted | TaskResult | TaskFailed | Receipt
+TaskMessage: TypeAlias = TaskResult | TaskFailed | Receipt
 OFFER_SCHEMA: Schema[TaskOffer] = Schema((1, TaskOffer))
-TASK_SCHEMA: Schema[TaskMessage] = Schema(
-    (1, TaskStarted), (2, TaskResult), (3, TaskFailed), (4, Receipt)
-)
+TASK_SCHEMA: Schema[TaskMessage] = Schema((1, TaskResult), (2, TaskFailed), (3, Receipt))

@@ -95,6 +95,7 @@ class Updates:
         self._machine = RoundMachine(setting.plan)
         self._leases: dict[str, Lease] = {}
         self._arrived: deque[Update] = deque()
+        self._adding = 0  # updates that are admitted and not delivered: they are being added
         self._waiter: asyncio.Future[None] | None = None
         self.records: dict[str, SiteRecord] = {}
         self.failures: dict[str, str] = {}
@@ -109,7 +110,7 @@ class Updates:
             closed = self._machine.closed
             if closed is decisions.CloseReason.NO_QUORUM:
                 raise self._no_quorum()
-            if closed is not None:
+            if closed is not None and not self._adding:
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -136,8 +137,13 @@ class Updates:
         for lease in self._leases.values():
             lease.commit()
 
+    def abandon(self) -> None:
+        """Take the task back from every site, also where its update is here already."""
+        for lease in self._leases.values():
+            lease.revoke("the round was given up")
+
     def settle(self, site: str, record: SiteRecord, update: Update | None) -> None:
-        """Take note of how a lease ended; called by the lease, once."""
+        """Take note that a site failed, or that its update is admitted and will be delivered."""
         reducer = self._setting.reducer
         if update is None:
             self.failures[site] = record.reason
@@ -145,10 +151,16 @@ class Updates:
                 reducer.discard(site)
             event: decisions.Event = decisions.Failed(site)
         else:
-            self._arrived.append(update)
+            self._adding += 1
             event = decisions.Arrived(site)
         self._note(record)
         self._carry_out(self._machine.handle(event))
+        self._wake()
+
+    def deliver(self, update: Update) -> None:
+        """Hand an update to whoever iterates; the last one ends a round that is closed."""
+        self._adding -= 1
+        self._arrived.append(update)
         self._wake()
 
     def _carry_out(self, actions: list[decisions.Action]) -> None:

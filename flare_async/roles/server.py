@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from flare_async.errors import FlareError, StartFailed
+from flare_async.errors import FlareError, LinkLost, StartFailed
 from flare_async.net.link import Link, Listener
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
@@ -100,6 +100,7 @@ class Server:
         older = self.sites.get(session.peer)
         if older is not None:
             log.warning("site_fenced", site=session.peer, older=older.link.address)
+            older.end(LinkLost(session.peer, "a newer session took its place"))
             older.link.abort()
         self.sites[session.peer] = session
         self.shelf.attach(session)

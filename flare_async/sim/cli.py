@@ -10,7 +10,8 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
@@ -150,9 +151,10 @@ def _parse(arguments: Sequence[str]) -> Options | int | None:
 def _run(options: Options) -> int:
     from flare_async.sim.interrupt import Interrupts
     from flare_async.sim.play import play
+    from flare_async.sim.stdout import only_results
 
     _log_to_stderr()
-    with Interrupts() as interrupts, _only_results_on_stdout() as results:
+    with Interrupts() as interrupts, only_results() as results:
         played = play(options, sys.stderr, interrupts)
         failure = _failure(played, interrupted=interrupts.count > 0)
         _tell(played, failure, options, results)
@@ -206,8 +208,8 @@ def _usage(error: click.ClickException) -> Failure:
     hint = "see python -m flare_async.sim --help"
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
-        near = " or ".join(error.possibilities or ())
-        hint = f"did you mean {near}?" if near else hint
+        near = get_close_matches(error.option_name, error.possibilities or (), n=1)
+        hint = f"did you mean {near[0]}?" if near else hint
         message = f"no such option: {error.option_name}"
     return Failure("usage", message, hint, (), USAGE)
 
@@ -220,11 +222,3 @@ def _log_to_stderr() -> None:
     import structlog
 
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
-
-
-@contextlib.contextmanager
-def _only_results_on_stdout() -> Iterator[TextIO]:
-    """Give the real standard output; what user code prints goes to standard error meanwhile."""
-    results = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        yield results

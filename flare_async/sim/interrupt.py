@@ -81,6 +81,9 @@ class Interrupts:
             self._abandon()  # the report can be left undone
         self._run.abort()
         if _in_user_code(frame):
+            self._run.end(
+                RunStatus.ABORTED
+            )  # so its folder says so: no task survives the next line
             raise KeyboardInterrupt
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 from flare_async.errors import MissingExtra
 from flare_async.jobs.loops import new_loop
 from flare_async.jobs.recipe import Recipe
-from flare_async.jobs.run import Run, RunStatus
+from flare_async.jobs.run import Run
 from flare_async.sim.env import SimEnv
 from flare_async.sim.facts import Extras, RunFacts, facts_of
 from flare_async.sim.interrupt import Interrupts
@@ -108,7 +108,6 @@ def _run(recipe: Recipe, env: SimEnv, interrupts: Interrupts) -> Run:
     except KeyboardInterrupt:
         if not found:
             raise
-        found[0].end(RunStatus.ABORTED)
     return found[0]
 
 

@@ -93,7 +93,7 @@ def _key_figures(facts: RunFacts, extras: Extras) -> list[tuple[str, str]]:
     if best is not None:
         after = f"after {best.version} rounds"
         figures += [
-            (number(value), f"validation {clean(name, 40)}, best model ({after})")
+            (number(value), f"{clean(name, 40)} of the best model, {after}")
             for name, value in list(best.metrics.items())[:2]
         ]
     return [
@@ -119,9 +119,9 @@ def _curves(facts: RunFacts) -> str:
         return ""
     return (
         f'<h2>Learning curves</h2><div class="pair">{"".join(charts)}</div>'
-        '<p class="soft">Validation: each global model, measured by the sites on data that they '
-        "do not train with (version 0 is the initial model). Training: what the sites reported "
-        "of their own training.</p>"
+        '<p class="soft">Model: each global model as the sites measured it when they received it '
+        "(0 rounds: the initial model). Training: what the sites reported of their own training. "
+        "Both are means over the sites.</p>"
     )
 
 

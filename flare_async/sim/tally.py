@@ -35,28 +35,29 @@ def tally(history: History) -> list[SiteTally]:
         if record.task == "train":
             for site in record.sites:
                 records.setdefault(site.site, []).append(site)
-    totals = _weights(history)
-    return [_row(site, rows, totals) for site, rows in records.items()]
+    shares = _shares(history)
+    return [_row(site, rows, shares.get(site, 0.0)) for site, rows in records.items()]
 
 
-def _weights(history: History) -> float:
+def _shares(history: History) -> dict[str, float]:
     rounds = [record for record in history.rounds if record.task == "train" and record.arrived]
     last = rounds[-1].sites if rounds else ()
-    return sum(site.weight for site in last if site.status is SiteStatus.OK)
+    weights = {site.site: site.weight for site in last if site.status is SiteStatus.OK}
+    total = sum(weights.values()) or 1.0
+    return {site: weight / total for site, weight in weights.items()}
 
 
-def _row(site: str, records: Sequence[SiteRecord], total: float) -> SiteTally:
+def _row(site: str, records: Sequence[SiteRecord], share: float) -> SiteTally:
     good = [record for record in records if record.status is SiteStatus.OK]
     late = sum(record.status is SiteStatus.LATE for record in records)
     reasons = [record.reason for record in records if record.reason]
-    weight = good[-1].weight if good else 0.0
     return SiteTally(
         site=site,
         completed=len(good),
         failed=len(records) - len(good) - late,
         late=late,
-        weight=weight,
-        share=weight / total if total else 0.0,
+        weight=good[-1].weight if good else 0.0,
+        share=share,
         train_seconds=fmean(record.train_seconds for record in good) if good else 0.0,
         metrics=dict(good[-1].metrics) if good else {},
         reason=reasons[-1] if reasons else "",

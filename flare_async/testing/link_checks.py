@@ -13,7 +13,18 @@ from flare_async.limits import KIB, MIB
 from flare_async.net.link import Link
 from flare_async.testing.pair import PairMaker
 from flare_async.testing.recorder import Recorder
-from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Landed, Open, Ping, Pong, Reset
+from flare_async.wire.frames import (
+    Ack,
+    Data,
+    Frame,
+    Goodbye,
+    Hello,
+    Landed,
+    Open,
+    Ping,
+    Pong,
+    Reset,
+)
 
 __all__ = ["HELLO", "LINK_CHECKS", "sample"]
 

@@ -76,6 +76,11 @@ class Pair:
             async for _ in channel:
                 pass
 
+    def left(self) -> list[Channel]:
+        """Return the channels that are open at either end, except the last echo's."""
+        ends = [*self.here.channels.values(), *self.there.channels.values()]
+        return [channel for channel in ends if channel.topic != ECHO_TOPIC]
+
     async def open(self, topic: str, options: OpenOptions | None = None) -> tuple[Channel, Channel]:
         """Open a channel from here and return both of its ends."""
         mine = self.here.open(topic, options=options)

@@ -138,6 +138,19 @@ class WeightedMean:
             TransferError: it is not whole, or the spool failed.
             LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
         """
+        yield from self.admitting(site)
+        yield from self.summing()
+
+    def admitting(self, site: str) -> Iterator[None]:
+        """Admit a whole update, yielding after every chunk of a MiB; ``summing`` then adds it.
+
+        When it returns, the update cannot be discarded any more.
+
+        Raises:
+            UpdateRefused: it is not admissible; the site is discarded and touched nothing.
+            TransferError: it is not whole.
+            LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
+        """
         self._expect_running()
         self._cursor.require_open(site)
         if site not in self._staged:
@@ -155,7 +168,6 @@ class WeightedMean:
         if self._staged.get(site, staged) is not staged:
             raise LocalProtocolError(f"{site}: was staged again while it was checked")
         self._cursor.commit(site)
-        yield from self.summing()
 
     def discard(self, site: str) -> None:
         """Settle a site without an update; harmless when it is discarded already.

@@ -56,5 +56,15 @@ class Reducer(Protocol):
 class SteppedReducer(Reducer, Protocol):
     """A reducer whose arithmetic can be taken in steps, between which the loop may do others'."""
 
-    def committing(self, site: str) -> Iterator[None]:
-        """Do what ``commit`` does, yielding after every chunk; raises as ``commit`` does."""
+    def admitting(self, site: str) -> Iterator[None]:
+        """Admit a whole update, yielding after every chunk; raises as ``commit`` does.
+
+        When it returns, the update cannot be discarded any more.
+        """
+
+    def summing(self) -> Iterator[None]:
+        """Add what can be added by now, yielding after every chunk.
+
+        Raises:
+            TransferError: what was staged could not be read.
+        """

@@ -106,7 +106,7 @@ class Inbound:
             )
         problem = self._table.refusal(frame, self._own.window)
         if problem:
-            self._outbox.post(Reset(frame.channel, ResetCode.REFUSED, problem))
+            self._outbox.post(Reset(frame.channel, int(ResetCode.REFUSED), problem))
             return []
         self._table.accept(frame, self._own.window)
         return [
@@ -207,8 +207,9 @@ class Inbound:
         if state.peer_ended and drained:
             return self._close_receiving(state)
         # A sender's patience is measured by acknowledgements: once nothing is left to consume, no
-        # later call would send the rest of them.
-        if due or (drained and nbytes):
+        # later call would send the rest of them. Messages are answered, not acknowledged one by
+        # one; a sender that waits for credit has sent more than a quarter of the window.
+        if due or (drained and nbytes and not state.urgent):
             self._outbox.acknowledge(state)
         return []
 

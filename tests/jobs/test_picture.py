@@ -25,9 +25,9 @@ def made(metrics: dict[str, float], versions: int = 3) -> History:
 def test_models_count_from_zero_and_rounds_from_one() -> None:
     """The loss of round 0 is known once one round is completed."""
     score, *losses = curves_of(made({"accuracy": 0.5, "loss": 2.0}))
-    assert (score.label, score.kind) == ("validation accuracy", CurveKind.SCORE)
+    assert (score.label, score.kind) == ("model accuracy", CurveKind.SCORE)
     assert [at for at, _ in score.points] == [0.0, 1.0, 2.0]
-    assert [loss.label for loss in losses] == ["validation loss", "training loss"]
+    assert [loss.label for loss in losses] == ["model loss", "training loss"]
     assert [at for at, _ in losses[1].points] == [1.0, 2.0]
 
 

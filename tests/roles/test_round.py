@@ -140,9 +140,7 @@ def test_over_selection_asks_a_seeded_draw_and_closes_at_the_size(sim, scheme):
     assert values(model) == expected(*((int(site[1:]), 1) for site in asked[:4]))
     assert list(status.values()).count("late") == 2
     assert sim(lambda: main(7))[0] == asked
-    assert {tuple(sim(lambda seed=seed: main(seed))[0]) for seed in range(4)} > {tuple(asked)} - {
-        tuple(asked)
-    }
+    assert len({tuple(sim(lambda seed=seed: main(seed))[0]) for seed in range(4)}) > 1
 
 
 def test_each_round_draws_other_sites(sim, scheme):
@@ -239,12 +237,15 @@ def test_an_exception_in_the_body_resets_everybody(sim, scheme):
     """Work is cancelled at all sites, no task is left, the exception comes out unchanged."""
     workers = {"a": Trains(seconds=3600), "b": Trains(seconds=3600), "done": Trains()}
 
+    async def fail_in(made):
+        async with made.cohort.round(RoundTask("job", 0, 1), MODEL) as updates:
+            async for _ in updates:
+                raise ZeroDivisionError
+
     async def main():
         async with federation(workers, scheme=scheme) as made:
             with pytest.raises(ZeroDivisionError):
-                async with made.cohort.round(RoundTask("job", 0, 1), MODEL) as updates:
-                    async for _ in updates:
-                        raise ZeroDivisionError
+                await fail_in(made)
             await settle()
             return shelves(made), len(made.server.sites)
 
@@ -265,6 +266,7 @@ def test_cancelling_the_round_resets_everybody(sim, scheme):
             await settle()
             workers["a"].seconds = 0
             _, model = await made.play(1)
+            await settle()
             return scope.cancelled_caught, model, shelves(made)
 
     cancelled, model, held = sim(main)
@@ -315,14 +317,14 @@ def test_the_window_bounds_how_many_sites_hold_a_task(sim, scheme):
 
 
 def test_a_round_that_closes_while_an_update_is_being_summed_keeps_it(sim, scheme):
-    """Once admitted it is in the sum and cannot be taken back: it counts and is named so."""
+    """An admitted update cannot be taken back: the body is told of the end when all are added."""
     model = TensorSet.from_params({"w": np.zeros(3 << 20, np.float32)})
     workers = {name: Trains(step) for name, step in (("a", 1.0), ("b", 3.0), ("c", 5.0))}
 
     async def main():
         async with federation(workers, scheme=scheme) as made:
             with WeightedMean(model, order=list(workers)) as mean:
-                options = RoundOptions(quorum=1, size=1, over_select=3)
+                options = RoundOptions(quorum=1, size=2, over_select=2)
                 async with made.cohort.round(
                     RoundTask("job", 0, 1), model, options=options, reducer=mean
                 ) as updates:
@@ -335,6 +337,7 @@ def test_a_round_that_closes_while_an_update_is_being_summed_keeps_it(sim, schem
     steps = {"a": 1.0, "b": 3.0, "c": 5.0}
     assert value == np.mean([steps[site] for site in sites])
     assert sorted(sites) == sorted(site for site in status if status[site] == "ok")
+    assert len(sites) == 2
 
 
 @pytest.mark.parametrize(

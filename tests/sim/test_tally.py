@@ -27,6 +27,14 @@ def test_a_failed_site_has_no_share_and_its_last_reason() -> None:
     assert (row.completed, row.failed, row.share, row.reason) == (0, 3, 0.0, "broken")
 
 
+def test_a_site_that_failed_last_has_no_share_of_the_last_sum() -> None:
+    """Its weight is that of its last good round, its share none."""
+    made = history(sites=2, rounds=1)
+    made.rounds.append(history(sites=2, rounds=2, bad="broken").rounds[1])
+    first, second = tally(made)
+    assert (first.share, second.weight, second.share) == (1.0, 20.0, 0.0)
+
+
 def test_a_late_site_is_neither_ok_nor_failed() -> None:
     """Late is a state of its own."""
     late = SiteRecord("a", SiteStatus.LATE, 0.0, 1.0)
