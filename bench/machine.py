@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ def machine_facts() -> dict[str, str | int | float]:
         "cores": cores(),
         "memory_gb": round(memory_bytes() / 1e9, 1),
         "load_1min": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {kernel_version()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "flare_async": flare_async.__version__,
         **{name: package_version(name) for name in PACKAGES},
@@ -42,6 +43,12 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return 0
+
+
+def kernel_version() -> str:
+    """Return the kernel's version without what its builder added: that may name a site."""
+    found = re.match(r"\d+(\.\d+)*", platform.release())
+    return "" if found is None else found[0]
 
 
 def cpu_model() -> str:

@@ -13,6 +13,7 @@ the mean difference is added to w_t.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,19 +83,25 @@ class FedAvgRecipe(Recipe):
             hint = "give train=function(model, site); scripts are not supported yet"
             raise ConfigError("train", self.train_script, "no training function", hint)
         self.initial, self.framework = self._load()
-        Work(self.train, self.framework)
+        Work(self.train, self.framework, self.evaluate)
         self._stop = None if self.stop_cond is None else StopCondition(self.stop_cond)
         Patience(self.patience)
-        if self.clients_per_round is not None:
-            positive("clients_per_round", self.clients_per_round)
-        if self.over_select < 1:
-            raise ConfigError("over_select", self.over_select, "at least 1 is needed")
-        if self.round_timeout is not None and not self.round_timeout > 0:
-            raise ConfigError("round_timeout", self.round_timeout, "seconds above 0 are needed")
+        self._check_rounds()
         known = [str(kind) for kind in ParamsType]
         if self.params_transfer_type not in known:
             raise ConfigError("params_transfer_type", self.params_transfer_type, f"not in {known}")
         self._mean(self.initial, ("any",))
+
+    def _check_rounds(self) -> None:
+        size, least = self.clients_per_round, self.min_clients
+        if size is not None and positive("clients_per_round", size) < least:
+            problem = f"is below min_clients={least}: no round could reach its quorum"
+            raise ConfigError("clients_per_round", size, problem)
+        if not is_finite(self.over_select) or self.over_select < 1:
+            raise ConfigError("over_select", self.over_select, "a number of at least 1 is needed")
+        timeout = self.round_timeout
+        if timeout is not None and (not is_finite(timeout) or timeout <= 0):
+            raise ConfigError("round_timeout", timeout, "seconds above 0 are needed")
 
     @property
     def torch_filename(self) -> str | None:
@@ -196,3 +203,8 @@ class FedAvgRecipe(Recipe):
 
     def _load(self) -> tuple[TensorSet, Framework]:
         return load_model(self.model, self.initial_ckpt)
+
+
+def is_finite(value: object) -> bool:
+    """Return whether ``value`` is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)

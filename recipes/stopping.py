@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.recipe import positive
 
 __all__ = ["Patience", "StopCondition"]
 
@@ -49,9 +50,7 @@ class Patience:
     """Counts evaluations since the last better one; ``None`` is patience without end."""
 
     def __init__(self, limit: int | None) -> None:
-        if limit is not None and limit < 1:
-            raise ConfigError("patience", limit, "an integer of at least 1 is needed")
-        self._limit = limit
+        self._limit = None if limit is None else positive("patience", limit)
         self._since = 0
 
     def lost(self, *, better: bool) -> bool:

@@ -47,6 +47,7 @@ class StreamLink(asyncio.BufferedProtocol):
         self._error: FlareError | None = None
         self._paused = False
         self._lost = False
+        self._closing = False
         self._waiters: list[asyncio.Future[None]] = []
 
     def __repr__(self) -> str:
@@ -133,7 +134,7 @@ class StreamLink(asyncio.BufferedProtocol):
 
     def send_soon(self, frames: Sequence[Frame]) -> None:
         """Hand the frames to the transport; dropped when the link has ended."""
-        if self._lost or self._transport is None:
+        if self._lost or self._closing or self._transport is None:
             return
         parts: list[bytes | memoryview] = []
         for frame in frames:
@@ -164,10 +165,14 @@ class StreamLink(asyncio.BufferedProtocol):
         self._end(None)
 
     async def aclose(self) -> None:
-        """Send what is pending, then end the link; cancelling aborts."""
+        """Send what is pending and wait for the peer's end of the stream; cancelling aborts.
+
+        A socket that closes with bytes unread is reset, and what the peer had not read is lost. So
+        reading goes on; what comes is for a session that has ended.
+        """
         if self._transport is None or self._lost:
             return
-        self._transport.close()
+        self._half_close(self._transport)
         try:
             while not self._lost:
                 future = asyncio.get_running_loop().create_future()
@@ -178,6 +183,13 @@ class StreamLink(asyncio.BufferedProtocol):
             raise
 
     # Internals
+
+    def _half_close(self, transport: asyncio.Transport) -> None:
+        if self._receiver is None or not transport.can_write_eof():
+            transport.close()
+        elif not self._closing and not transport.is_closing():
+            transport.write_eof()
+        self._closing = True
 
     def _destination(self, channel: int, offset: int, length: int) -> memoryview | None:
         receiver = self._receiver

@@ -41,7 +41,7 @@ class UnixTransport:
             async with asyncio.timeout(self._limits.handshake_timeout):
                 await loop.create_unix_connection(lambda: link, str(socket_path(address)))
         except (OSError, TimeoutError) as exc:
-            raise ConnectFailed(address, getattr(exc, "strerror", "") or str(exc)) from exc
+            raise ConnectFailed(address, exc.strerror or str(exc) or "no answer in time") from exc
         link.address = address
         return link
 

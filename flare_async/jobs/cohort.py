@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from flare_async.jobs.events import (
     SiteFinished,
     SiteStarted,
 )
-from flare_async.jobs.history import ModelRecord, RoundRecord, finite
+from flare_async.jobs.history import ModelRecord, RoundRecord, dumps
 from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
 from flare_async.ports import Store
 from flare_async.roles.cohort import Cohort
@@ -97,7 +96,7 @@ class JobCohort(Cohort):
             task=task.name,
         )
         self.history.rounds.append(record)
-        line = json.dumps(finite(self.history.row(record)))
+        line = dumps(self.history.row(record))
         await self._store.append("history.jsonl", line.encode() + b"\n")
         self._observer_of_run(RoundFinished(record))
         return record

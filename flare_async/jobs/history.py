@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from flare_async.roles.outcome import SiteRecord, SiteStatus
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["History", "ModelRecord", "RoundRecord", "SiteRecord", "SiteStatus", "finite"]
+__all__ = ["History", "ModelRecord", "RoundRecord", "SiteRecord", "SiteStatus", "dumps", "finite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,6 @@ class History:
 
     def row(self, record: RoundRecord) -> dict[str, object]:
         """Return one round as a flat row."""
-        evaluated = {model.version: model.metrics for model in self.models}
         return {
             "round": record.number,
             "task": record.task,
@@ -97,13 +96,19 @@ class History:
             "bytes_down": record.bytes_down,
             "bytes_up": record.bytes_up,
             "metrics": dict(record.metrics),
-            "model_metrics": dict(evaluated.get(record.number + 1, {})),
-            "sites": [asdict(site) for site in record.sites],
+            "received_metrics": self._metrics_of(record.number),
+            "sites": [site.row() for site in record.sites],
         }
+
+    def _metrics_of(self, version: int) -> dict[str, float]:
+        # A round starts from the version of its own number, which its sites evaluate first.
+        found = [model.metrics for model in self.models[-2:] if model.version == version]
+        found = found or [model.metrics for model in self.models if model.version == version]
+        return dict(found[0]) if found else {}
 
     def to_json(self) -> str:
         """Return all rows as one JSON array; a metric that is not finite becomes null."""
-        return json.dumps(finite(self.rows()))
+        return dumps(self.rows())
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a row a round and site. Raises MissingExtra without pandas."""
@@ -112,7 +117,7 @@ class History:
         except ImportError as exc:
             raise MissingExtra("pandas", "sklearn") from exc
         rows = [
-            {"round": record.number, **asdict(site)}
+            {"round": record.number, **site.row()}
             for record in self.rounds
             for site in record.sites
         ]
@@ -123,6 +128,14 @@ class History:
         from flare_async.jobs.picture import draw_curves
 
         return draw_curves(self, Path(path))
+
+
+def dumps(value: object) -> str:
+    """Return ``value`` as JSON, with null for numbers that JSON cannot hold."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(value), allow_nan=False)
 
 
 def finite(value: object) -> object:

@@ -50,7 +50,7 @@ class Channel(ObjectStream[Chunk]):
         self._done = False
         self._collects = False
         self._receiver: asyncio.Future[None] | None = None
-        self._out = Outflow(self)
+        self._out = Outflow()
 
     def __repr__(self) -> str:
         return f"<Channel {self.id} {self.topic} of {self.session.peer}>"
@@ -83,7 +83,7 @@ class Channel(ObjectStream[Chunk]):
         """
         self._check_may_send()
         self.session.machine.send(self.id, chunk)
-        self._out.queued()
+        self._out.queued(self)
 
     async def send(self, item: Chunk) -> None:
         """Send ``item`` and wait until the link has taken all of it.
@@ -100,12 +100,12 @@ class Channel(ObjectStream[Chunk]):
         try:
             await self.drained()
         except asyncio.CancelledError:
-            self._out.withdraw()
+            self._out.withdraw(self)
             raise
 
     async def drained(self) -> None:
         """Wait until nothing queued is unsent; bounded and failing as ``send`` is."""
-        await self._out.drained()
+        await self._out.drained(self)
         if self.failed is not None:
             raise self.failed
 
@@ -114,7 +114,7 @@ class Channel(ObjectStream[Chunk]):
         self._check_may_send()
         self._out.ended = True
         self.session.machine.end(self.id, trailer)
-        self._out.queued()
+        self._out.queued(self)
 
     async def send_eof(self) -> None:
         """End this direction after what is queued; waits for nothing."""
@@ -230,12 +230,13 @@ class Channel(ObjectStream[Chunk]):
 
     def credited(self) -> None:
         """Take note that the peer has acknowledged more."""
-        self._out.credited()
+        self._out.credited(self)
 
     def finished(self) -> None:
         """Take note that both directions have ended and all was acknowledged."""
         self._done = True
         self._lease = None
+        self.on_failed = None
         self._out.stop()
         wake(self._receiver)
 
@@ -246,8 +247,9 @@ class Channel(ObjectStream[Chunk]):
             self.failed = error
         self._out.stop()
         wake(self._receiver)
-        if first and self.on_failed is not None:
-            self.on_failed()
+        on_failed, self.on_failed = self.on_failed, None
+        if on_failed is not None:
+            on_failed()
 
     def give_up(self, error: FlareError, message: str, code: ResetCode = ResetCode.STALLED) -> None:
         """Reset towards the peer and fail here with ``error``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flare_async.errors import AckStalled, FlareError
@@ -19,25 +20,30 @@ class Outflow:
 
     It owes one while bytes wait for credit, and after the end of a bulk stream. A message that
     waits to be read is no debt, because its reader may be training.
+
+    It holds no reference to its channel, which is an argument instead: two objects that refer to
+    each other live on until a garbage collection, and there are thousands of channels a second.
     """
 
-    __slots__ = ("_channel", "_waiter", "_watch", "ended")
+    __slots__ = ("_queued", "_waiter", "_watch", "ended")
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self) -> None:
+        self._queued = False  # a frame waited for its turn on our own link when the watch was set
         self._waiter: asyncio.Future[None] | None = None
         self._watch: Watch | None = None
         self.ended = False
 
-    def queued(self) -> None:
+    def queued(self, channel: Channel) -> None:
         """Send what may leave and start to watch what may not."""
-        self._channel.session.flush()
-        self._arm()
+        channel.session.flush()
+        self._arm(channel)
 
-    def credited(self) -> None:
+    def credited(self, channel: Channel) -> None:
         """Take note of an acknowledgement that advanced."""
         self._disarm()
-        self._arm()
+        if channel.session.machine.sendable(channel.id):
+            channel.session.flush()
+        self._arm(channel)
         wake(self._waiter)
 
     def stop(self) -> None:
@@ -45,46 +51,46 @@ class Outflow:
         self._disarm()
         wake(self._waiter)
 
-    async def drained(self) -> None:
+    async def drained(self, channel: Channel) -> None:
         """Wait until nothing is unsent or the channel has failed."""
-        session, number = self._channel.session, self._channel.id
-        while self._channel.failed is None and session.machine.unsent(number):
+        session, number = channel.session, channel.id
+        while channel.failed is None and session.machine.unsent(number):
             self._waiter = session.new_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
 
-    def withdraw(self) -> None:
+    def withdraw(self, channel: Channel) -> None:
         """Take back what has not left."""
-        if self._channel.session.is_open(self._channel.id):
-            self._channel.session.machine.withdraw(self._channel.id)
+        if channel.session.is_open(channel.id):
+            channel.session.machine.withdraw(channel.id)
             self._disarm()
 
-    def _arm(self) -> None:
-        channel, session = self._channel, self._channel.session
-        if self._watch is not None or not session.is_open(channel.id):
+    def _arm(self, channel: Channel) -> None:
+        session, number = channel.session, channel.id
+        if self._watch is not None or not session.is_open(number):
             return
-        if session.machine.unsent(channel.id) or self._owes_the_end():
+        owes_the_end = self.ended and not channel.urgent
+        if session.machine.unsent(number) or (
+            owes_the_end and not session.machine.end_acknowledged(number)
+        ):
+            self._queued = session.machine.sendable(number)
             progress = Progress(session.clock.now())
             patience = session.limits.stall_timeout
-            self._watch = session.watchdog.watch(progress, patience, self._stalled)
-
-    def _owes_the_end(self) -> bool:
-        # Without a request to wait for, a reader of messages may take its time.
-        channel = self._channel
-        if not self.ended or channel.urgent:
-            return False
-        return not channel.session.machine.end_acknowledged(channel.id)
+            stalled = partial(self._stalled, channel)
+            self._watch = session.watchdog.watch(progress, patience, stalled)
 
     def _disarm(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
 
-    def _stalled(self, idle: float) -> None:
+    def _stalled(self, channel: Channel, idle: float) -> None:
         self._watch = None
-        channel = self._channel
+        if self._queued or channel.session.machine.sendable(channel.id):
+            self._arm(channel)  # our own link was busy with others: the peer owed nothing
+            return
         numbers = channel.statistics()
         error: FlareError = AckStalled(
             channel.peer, channel.topic, numbers.sent, numbers.acknowledged, idle

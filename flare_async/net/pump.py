@@ -87,6 +87,14 @@ class Pump:
         finally:
             self._flushing = False
 
+    def finish(self) -> None:
+        """Send what a Goodbye has left of the queue, however full the link is, and stop."""
+        if not self._ended:
+            frames = self._machine.frames_to_send(sys.maxsize)  # control frames: few and short
+            if frames:
+                self._link.send_soon(frames)
+            self.stop()
+
     def stop(self) -> None:
         """Send nothing more; ends the task."""
         self._ended = True
@@ -111,8 +119,12 @@ class Pump:
             # A link that stays writable would otherwise keep the loop to itself.
             await anyio.lowlevel.checkpoint()
             self.flush()
-            if self._link.writable or not self._machine.has_frames:
+            if self._idle:
                 await self._park()
+
+    @property
+    def _idle(self) -> bool:
+        return not self._ended and (self._link.writable or not self._machine.has_frames)
 
     async def _park(self) -> None:
         self._parked = asyncio.get_running_loop().create_future()

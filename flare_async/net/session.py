@@ -101,7 +101,7 @@ class Session:
         """Say goodbye and close the link; bounded by ``shutdown_timeout``, then by force."""
         if not self._ended:
             self.machine.leave(0, "done")
-            self.flush()
+            self._pump.finish()
             self.end(None)
         await self._close_link()
 
@@ -253,7 +253,7 @@ class Session:
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         self.machine.leave(int(ResetCode.PROTOCOL), error.reason)
-        self.flush()
+        self._pump.finish()
         self.end(error)  # the owner of the block closes the link, after what was just queued
 
     def end(self, error: FlareError | None) -> None:

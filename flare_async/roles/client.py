@@ -124,7 +124,9 @@ class Client:
                 channel.reset(ResetCode.PROTOCOL, exc.reason)
             except FlareError as exc:
                 log.info("task_given_up", site=self.name, code=exc.code, error=str(exc))
-                channel.reset(ResetCode.INTERNAL, exc.code)
+                if channel.is_open:
+                    stream.post(TaskFailed(f"{exc.code}: {exc}"[:DETAILS_BYTES]))
+                    channel.end()
 
     async def _work(self, stream: Messages[TaskMessage], offer: TaskOffer) -> None:
         async with self._gate:

@@ -32,3 +32,7 @@ class SiteRecord:
     reason: str = ""
     bytes_down: int = 0
     bytes_up: int = 0
+
+    def row(self) -> dict[str, object]:
+        """Return the record as a flat row; a run has one for each of its tasks, so it is quick."""
+        return {name: getattr(self, name) for name in self.__slots__}

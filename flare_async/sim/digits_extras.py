@@ -33,8 +33,9 @@ def digits_extras(run: Run, setting: Setting, sites: Sequence[str], again: str =
         comparison=() if comparison is None else _figures(comparison, sites),
         comparison_title=TITLE,
         data_note=(
-            f"Handwritten digits, divided by a Dirichlet draw with alpha {setting.alpha:g}; "
-            f"{lacking} of {len(sites)} sites lack at least three digits. Each site keeps a sixth "
+            f"Handwritten digits, divided by a Dirichlet draw with alpha {setting.alpha:g} that is "
+            f"repeated (at most 50 times) until a site lacks three digits: {lacking} of "
+            f"{len(sites)} sites lack at least three. Each site keeps a sixth "
             "of its images for validation; the test set is nobody's and was read once, at the end."
         ),
         fields=_fields(comparison),

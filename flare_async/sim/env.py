@@ -98,8 +98,8 @@ class SimEnv:
         if self.clients is None:
             count = positive("num_clients", self.num_clients)
             return tuple(f"site-{number}" for number in range(1, count + 1))
-        names = tuple(self.clients)
-        bad = [name for name in names if not SITE_NAME.fullmatch(str(name))]
+        names = (self.clients,) if isinstance(self.clients, str) else tuple(self.clients)
+        bad = [name for name in names if not is_site_name(name)]
         if bad or not names:
             raise ConfigError("clients", bad[:5], "use letters, digits and . _ @ - in site names")
         if len(set(names)) != len(names):
@@ -108,3 +108,8 @@ class SimEnv:
             problem = f"contradicts the {len(names)} names of clients"
             raise ConfigError("num_clients", self.num_clients, problem, "leave one of them out")
         return names
+
+
+def is_site_name(name: object) -> bool:
+    """Return whether a server would take a client of that name."""
+    return isinstance(name, str) and SITE_NAME.fullmatch(name) is not None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
 import anyio
-import anyio.lowlevel
 
 from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.channel import Channel
@@ -34,7 +33,7 @@ async def collect(channel: Channel) -> bytes:
     return b"".join([bytes(chunk) async for chunk in channel])
 
 
-async def concurrently(*functions: Callable[[], Awaitable[object]]) -> None:
+async def concurrently(*functions: Callable[[], Coroutine[object, object, None]]) -> None:
     """Run functions at once; the first failure ends the others."""
     async with anyio.create_task_group() as group:
         for function in functions:

@@ -43,7 +43,7 @@ __all__ = [
 
 Check: TypeAlias = Callable[[PairMaker], Awaitable[None]]
 CHECKS: Final[tuple[Check, ...]] = (*LINK_CHECKS, *CHANNEL_CHECKS, *ENDING_CHECKS)
-CHECK_SECONDS: Final = 5.0  # a check takes a fraction of a second; this ends one that hangs
+CHECK_SECONDS: Final = 15.0  # a check takes a fraction of a second; this ends one that hangs
 
 
 def check_name(check: Check) -> str:

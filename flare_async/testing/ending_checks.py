@@ -104,13 +104,13 @@ async def check_goodbye_is_heard_through_bulk(make: PairMaker) -> None:
     """A side that leaves while both send is still known to have left in order."""
     async with connected(make) as pair:
         mine, theirs = await pair.open("bulk")
-        for channel in (mine, theirs):
-            channel.send_soon(bytes(8 * MIB))
-        while mine.statistics().received < MIB:
-            await mine.receive()
         async with anyio.create_task_group() as group:
-            group.start_soon(pair.here.__aexit__, None, None, None)
-            await failure_to_receive(theirs)
+            group.start_soon(failure_to_receive, theirs)
+            for channel in (mine, theirs):
+                channel.send_soon(bytes(16 * MIB))
+            while mine.statistics().received < 2 * MIB:
+                await mine.receive()
+            await pair.here.__aexit__(None, None, None)
             await pair.there.__aexit__(None, None, None)
         assert pair.there.error is None, f"a goodbye was taken for {pair.there.error!r}"
 

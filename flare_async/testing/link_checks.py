@@ -46,11 +46,11 @@ def sample(size: int, seed: int = 0) -> bytes:
     return random.Random(f"{seed}:{size}").randbytes(size)
 
 
-def bulk(link: Link, data: bytes) -> list[Frame]:
+def bulk(link: Link, data: bytes, start: int = 0) -> list[Data]:
     """Return frames with all of ``data``, each of a length that suits the link."""
     size = min(link.frame_bytes, 256 * KIB)
     view = memoryview(data)
-    return [Data(1, at, view[at : at + size]) for at in range(0, len(data), size)]
+    return [Data(1, start + at, view[at : at + size]) for at in range(0, len(data), size)]
 
 
 async def check_frames_arrive_as_they_were_sent(make: PairMaker) -> None:
@@ -71,10 +71,13 @@ async def check_what_came_before_start_is_delivered(make: PairMaker) -> None:
     async with make() as (here, there):
         here.start(Recorder())
         here.send_soon(CONTROL)
-        await here.aclose()
         recorder = Recorder()
-        there.start(recorder)
-        await recorder.until_lost()
+        async with anyio.create_task_group() as group:
+            group.start_soon(here.aclose)
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            there.start(recorder)
+            await recorder.until_lost()
         _expect(recorder.frames, CONTROL)
         assert recorder.lost_with == [None], f"an orderly end was told as {recorder.lost_with}"
 
@@ -91,6 +94,24 @@ async def check_close_delivers_what_is_pending(make: PairMaker) -> None:
         await recorder.until_lost()
         assert recorder.payload == data, f"{len(recorder.payload)} of {len(data)} bytes came"
         assert recorder.lost_with == [None], f"an orderly end was told as {recorder.lost_with}"
+
+
+async def check_close_delivers_past_a_peer_that_writes(make: PairMaker) -> None:
+    """What was sent before the close is read even by a peer that is writing and reads later."""
+    data = sample(64 * KIB)
+    async with make() as (here, there):
+        await _fill(there)
+        here.start(Recorder())
+        here.send_soon([HELLO, *bulk(here, data), Goodbye(0, "done")])
+        recorder = Recorder()
+        async with anyio.create_task_group() as group:
+            group.start_soon(here.aclose)
+            for _ in range(50):
+                await anyio.lowlevel.checkpoint()
+            there.start(recorder)
+            await recorder.until_lost()
+        assert recorder.payload == data, f"{len(recorder.payload)} of {len(data)} bytes came"
+        assert recorder.frames[-1] == Goodbye(0, "done"), f"{recorder.frames[-1]} came last"
 
 
 async def check_each_end_learns_the_end_once(make: PairMaker) -> None:
@@ -179,7 +200,7 @@ async def _fill(link: Link) -> int:
     for _ in range(MOST_FRAMES):
         if not link.writable or (link.by_reference and sent):
             break
-        link.send_soon([Data(1, sent + frame.offset, frame.payload) for frame in bulk(link, piece)])
+        link.send_soon(bulk(link, piece, sent))
         sent += len(piece)
         await anyio.lowlevel.checkpoint()
     else:
@@ -195,6 +216,7 @@ LINK_CHECKS: Final = (
     check_frames_arrive_as_they_were_sent,
     check_what_came_before_start_is_delivered,
     check_close_delivers_what_is_pending,
+    check_close_delivers_past_a_peer_that_writes,
     check_each_end_learns_the_end_once,
     check_sending_on_an_ended_link_is_harmless,
     check_who_waits_for_room_is_woken_by_the_end,

@@ -109,7 +109,7 @@ class Downloader:
     ) -> None:
         waiting: deque[Pull] = deque()
         try:
-            for spec in layout.own():
+            for spec in layout.own:
                 if len(waiting) >= PARALLEL:
                     await waiting.popleft().finish()
                 pull = Pull(session, ref, spec, sink, self._limits.max_resends)

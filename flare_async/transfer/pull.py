@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from flare_async.errors import TensorFormatError
 from flare_async.limits import MIB
@@ -20,9 +21,9 @@ __all__ = [
     "PULL_TOPIC",
     "Layout",
     "LayoutCache",
+    "Printed",
     "PullRequest",
     "TensorRef",
-    "layout_bytes",
 ]
 
 PULL_TOPIC = "pull"
@@ -54,27 +55,42 @@ class PullRequest:
 PULL_SCHEMA: Schema[PullRequest] = Schema((1, PullRequest))
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """The names, types and shapes of an offer, and which names share their bytes."""
+    """The names, types and shapes of an offer, and which names share their bytes.
 
-    specs: tuple[TensorSpec, ...]
+    ``own`` are the tensors that have bytes of their own, ``nbytes`` is how many.
+    """
+
+    __slots__ = ("aliases", "nbytes", "own", "specs")
+
+    def __init__(self, specs: tuple[TensorSpec, ...], aliases: Mapping[str, str]) -> None:
+        self.specs = specs
+        self.aliases = aliases
+        self.own = tuple(spec for spec in specs if spec.name not in aliases)
+        self.nbytes = sum(spec.nbytes for spec in self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A layout as it is pulled: a safetensors header, its aliases as metadata, and its digest."""
+
+    specs: Sequence[TensorSpec]
     aliases: Mapping[str, str]
+    data: bytes
+    digest: bytes
+    nbytes: int
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all tensors; those that share bytes count once."""
-        return sum(spec.nbytes for spec in self.own())
+    @classmethod
+    def of(cls, specs: tuple[TensorSpec, ...], aliases: Mapping[str, str]) -> Self:
+        """Return the printed form of a layout."""
+        metadata = {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
+        data = Manifest(specs, metadata).header()
+        nbytes = sum(spec.nbytes for spec in specs if spec.name not in aliases)
+        return cls(specs, aliases, data, tensor_digest(memoryview(data)), nbytes)
 
-    def own(self) -> list[TensorSpec]:
-        """Return the tensors that have bytes of their own."""
-        return [spec for spec in self.specs if spec.name not in self.aliases]
-
-
-def layout_bytes(specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> bytes:
-    """Return the manifest as it is pulled: a safetensors header, its aliases as metadata."""
-    metadata = {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
-    return Manifest(tuple(specs), metadata).header()
+    def shows(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> bool:
+        """Whether this is that layout: model and updates of a run share one tuple of specs."""
+        return self.specs is specs and self.aliases == aliases
 
 
 class LayoutCache:

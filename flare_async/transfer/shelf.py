@@ -19,9 +19,9 @@ from flare_async.transfer.digest import tensor_digest
 from flare_async.transfer.pull import (
     PULL_SCHEMA,
     PULL_TOPIC,
+    Printed,
     PullRequest,
     TensorRef,
-    layout_bytes,
 )
 from flare_async.transfer.source import MemorySource, TensorSource
 from flare_async.transfer.tensors import TensorSet
@@ -66,6 +66,7 @@ class Shelf:
         self._random = random
         self._limits = limits
         self._offers: dict[str, Offer] = {}
+        self._printed: Printed | None = None
         self._gone: OrderedDict[str, float] = OrderedDict()
 
     def attach(self, session: Session) -> None:
@@ -100,17 +101,13 @@ class Shelf:
     ) -> Offer:
         """Offer tensors until ``withdraw``; ``offer`` is the safe form of this pair."""
         source = MemorySource(tensors, chunk=1 << 62) if isinstance(tensors, TensorSet) else tensors
-        layout = layout_bytes(source.specs, source.aliases)
-        own = (spec for spec in source.specs if spec.name not in source.aliases)
-        ref = TensorRef(
-            owner=self._owner,
-            key=self._random.token(16).hex(),
-            version=version,
-            layout=tensor_digest(memoryview(layout)),
-            nbytes=sum(spec.nbytes for spec in own),
-        )
+        layout = self._printed
+        if layout is None or not layout.shows(source.specs, source.aliases):
+            layout = self._printed = Printed.of(source.specs, source.aliases)
+        key = self._random.token(16).hex()
+        ref = TensorRef(self._owner, key, version, layout.digest, layout.nbytes)
         allowed = None if readers is None else frozenset(readers)
-        offer = self._offers[ref.key] = Offer(ref, source, layout, allowed)
+        offer = self._offers[key] = Offer(ref, source, layout.data, allowed)
         return offer
 
     def withdraw(self, offer: Offer) -> None:

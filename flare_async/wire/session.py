@@ -121,6 +121,11 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         return state is None or state.statistics().end_acknowledged
 
+    def sendable(self, channel: int) -> bool:
+        """Tell whether a channel waits for its turn on the link, not for credit or the peer."""
+        state = self._table.local(channel)
+        return state is not None and state.sendable
+
     def withdraw(self, channel: int) -> int:
         """Drop the bytes that are queued and in no frame yet; return how many."""
         state = self._table.local(channel)

@@ -1,0 +1,120 @@
+"""The receiving process of ``bench.throughput``: ``python -m bench.receiver SETTING``.
+
+Its commands are the ways to receive: ``raw`` and ``channel`` into one touched buffer, ``verified``
+into fresh tensors. Each answers with wall and processor seconds and, when it counts, with what
+happened on the link; ``digest`` answers with that of the buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from bench.ceilings import RawReceiver
+from bench.cpu import cpu_seconds
+from bench.pipe import commands, say
+from bench.sender import BULK_TOPIC, LIMITS, ref_from
+from bench.watched import WatchedLink
+from flare_async.jobs.loops import new_loop
+from flare_async.net.clock import LoopClock
+from flare_async.net.link import Link
+from flare_async.net.registry import Transports
+from flare_async.net.rng import SystemRandom
+from flare_async.net.session import Session
+from flare_async.roles.context import Context, open_context
+from flare_async.transfer.digest import tensor_digest
+from flare_async.transfer.sink import MemorySink
+from flare_async.wire.session import OpenOptions, Side
+
+__all__ = ["Setting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where the sender is and what it has; ``counting`` watches the link, which costs time."""
+
+    ours: str
+    raw: str
+    ref: str
+    nbytes: int
+    counting: bool = False
+
+
+class Receiver:
+    """The three ways, from one sender."""
+
+    def __init__(self, setting: Setting, context: Context, raw: RawReceiver) -> None:
+        self._ref = ref_from(setting.ref)
+        self._downloader = context.downloader
+        self._raw = raw
+        self._buffer = np.ones(setting.nbytes, np.uint8).data
+        self._ways: dict[str, Callable[[Session], Awaitable[None]]] = {
+            "raw": self._fetch_raw,
+            "channel": self._fetch_channel,
+            "verified": self._fetch_verified,
+        }
+
+    async def obey(self, session: Session, tally: Counter[str]) -> None:
+        """Do what the parent says, until it says no more."""
+        async for command in commands():
+            if command == "digest":
+                say({"digest": tensor_digest(self._buffer).hex()})
+            else:
+                await self._measure(command, session, tally)
+
+    async def _measure(self, way: str, session: Session, tally: Counter[str]) -> None:
+        tally.clear()
+        used, began = cpu_seconds(), time.perf_counter()
+        await self._ways[way](session)
+        seconds = time.perf_counter() - began
+        say({"seconds": seconds, "cpu": cpu_seconds() - used, **tally})
+
+    async def _fetch_raw(self, _: Session) -> None:
+        self._raw.fetch(self._buffer)
+
+    async def _fetch_channel(self, session: Session) -> None:
+        channel = session.open(BULK_TOPIC, b"", OpenOptions(end=True, leased=True))
+        channel.lease(self._buffer)
+        await channel.landed()
+
+    async def _fetch_verified(self, session: Session) -> None:
+        await self._downloader.fetch(session, self._ref, MemorySink())
+
+
+async def connect(setting: Setting, network: Transports, tally: Counter[str]) -> Link:
+    """Connect as the product does, or with a link that is watched."""
+    if not setting.counting:
+        return await network.connect(setting.ours)
+    loop, link = asyncio.get_running_loop(), WatchedLink(LIMITS, tally)
+    if setting.ours.startswith("unix:"):
+        await loop.create_unix_connection(lambda: link, setting.ours.removeprefix("unix://"))
+    else:
+        parts = urlsplit(setting.ours)
+        await loop.create_connection(lambda: link, parts.hostname, parts.port)
+    return link
+
+
+async def main(arguments: Sequence[str]) -> None:
+    """Receive as the command line says."""
+    setting = Setting(**json.loads(arguments[0]))
+    network, tally = Transports(LIMITS), Counter[str]()
+    async with open_context(LoopClock(), SystemRandom(), network, LIMITS) as context:
+        with RawReceiver(setting.raw) as raw:
+            receiver = Receiver(setting, context, raw)
+            link = await connect(setting, network, tally)
+            endpoint = context.endpoint("receiver", "client")
+            async with Session(link, Side.CONNECTOR, endpoint) as session:
+                await receiver.obey(session, tally)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""Bulk bytes between two processes, beside raw sockets: ``python -m bench.throughput [--json]``.
+
+The ceiling is a pair of blocking sockets that send from the same memory and receive into the same
+touched buffer in frames of the same size. ``channel`` is one leased channel; ``verified`` is an
+offer that is pulled into fresh tensors, digests on. The first pull, which computes the owner's
+digests, stands apart. Runs alternate (raw, channel, raw, verified), and a ratio is the median over
+pairs of neighbours. ``--counts`` adds what happens on the link, from a run of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Final
+
+from bench.pairs import Pair, Pairs, Run, Wire
+from bench.size import format_size, parse_size
+from bench.table import Report, Row
+from flare_async.limits import MIB
+
+__all__ = ["main"]
+
+TARGETS: Final = {("channel", "tcp"): 0.85, ("channel", "unix"): 0.75, ("verified", "tcp"): 0.6}
+WAYS: Final = ("channel", "verified")
+COUNTS: Final = (
+    ("reads", "reads a MiB"),
+    ("frames_in", "frames a MiB in"),
+    ("frames_out", "frames a MiB out"),
+    ("scratch_bytes", "bytes a MiB through scratch"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the bench and print its report."""
+    options = parser().parse_args(arguments)
+    rows: list[Row] = []
+    for transport in options.transport or ("tcp", "unix"):
+        wire = Wire(transport, options.bytes, options.tensors, options.frame).rounded()
+        rows += wire_rows(wire, options.pairs)
+        if options.counts:
+            rows += count_rows(wire)
+    Report("throughput", rows).show(as_json=options.json)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    found = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
+    found.add_argument("--transport", choices=("tcp", "unix"), action="append", help="(both)")
+    found.add_argument("--bytes", type=parse_size, default=1024 * MIB, help="a run's (1GiB)")
+    found.add_argument("--pairs", type=int, default=7, help="of runs, for each way (7)")
+    found.add_argument("--tensors", type=int, default=16, help="that the bytes make up (16)")
+    found.add_argument("--frame", type=parse_size, default=MIB, help="the raw frames' (1MiB)")
+    found.add_argument("--counts", action="store_true", help="count reads and frames as well")
+    found.add_argument("--json", action="store_true", help="print one JSON document")
+    return found
+
+
+def wire_rows(wire: Wire, count: int) -> list[Row]:
+    """Run all pairs of one transport and return their rows."""
+    name = f"{wire.transport}, {format_size(wire.nbytes)}"
+    pairs: dict[str, list[Pair]] = {way: [] for way in WAYS}
+    with wire.opened() as peers:
+        for way in ("raw", "channel"):
+            peers.check(way)
+        first = peers.pair("verified")
+        for _ in range(max(1, count)):
+            for way in WAYS:
+                pairs[way].append(peers.pair(way))
+    rows = []
+    for way in WAYS:
+        rows += way_rows(name, way, Pairs(pairs[way]), TARGETS.get((way, wire.transport)))
+    row = Row(name, "verified, first pull", first.ours.gb_s, "GB/s")
+    return [*rows, row.against("raw", first.raw.gb_s)]
+
+
+def way_rows(name: str, way: str, pairs: Pairs, target: float | None) -> list[Row]:
+    """Return the rows of one way to transfer."""
+    rate = Row(
+        name, way, pairs.ours("gb_s"), "GB/s", "raw beside it", pairs.raw("gb_s"), pairs.ratio
+    )
+    cpu = Row(name, f"{way}: CPU of both", pairs.ours("cpu_s_gb"), "s/GB")
+    ratio = Row(name, f"{way}: median ratio of {len(pairs.pairs)} pairs", pairs.ratio)
+    if target is not None:
+        ratio = ratio.against("target, at least", target)
+    return [rate, ratio, cpu.against("raw beside it", pairs.raw("cpu_s_gb"))]
+
+
+def count_rows(wire: Wire) -> list[Row]:
+    """Return what happens on the link for each MiB, counted at the receiver."""
+    name, size = f"{wire.transport}, counted", wire.nbytes / MIB
+    with wire.opened(counting=True) as peers:
+        runs: dict[str, Run] = {way: peers.run(way) for way in WAYS}
+    return [
+        Row(name, f"{way}: {text}", run.counts.get(key, 0.0) / size)
+        for way, run in runs.items()
+        for key, text in COUNTS
+    ]
+
+
+if __name__ == "__main__":
+    main()
