@@ -20,6 +20,7 @@ class Run:
 
     gb_s: float
     cpu_s_gb: float
+    touch_gb_s: float
     counts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -103,7 +104,8 @@ class Peers:
         after = float(self._sender.ask("usage")["cpu"])
         cpu = found.pop("cpu") + after - before
         size = self._nbytes / 1e9
-        return Run(size / found.pop("seconds"), cpu / size, found)
+        rate, touch = size / found.pop("seconds"), size / found.pop("touch_s")
+        return Run(rate, cpu / size, touch, found)
 
     def check(self, way: str) -> None:
         """Transfer once, unmeasured, and compare what arrived.

@@ -46,9 +46,9 @@ BY_NAME = {
     "runpy",
 }
 MAY_IMPORT_BY_NAME = {
-    "flare_async/jobs/spawners/worker.py",  # the user's job file, in a worker process
+    "flare_async/jobs/jobfile.py",  # the user's job file, by its path
+    "flare_async/jobs/models.py",  # the class of a model, on the submitter's side
     "flare_async/net/registry.py",  # transports, by the scheme of an address of our own
-    "flare_async/sim/load.py",  # the user's job file, named on the command line
 }
 CLOCK_AND_ENTROPY = {
     "datetime.datetime.now",

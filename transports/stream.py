@@ -79,8 +79,7 @@ class StreamLink(asyncio.BufferedProtocol):
             self._end(exc)
             return
         if self._receiver is not None:
-            if frames:
-                self._receiver.receive(frames)
+            self._receiver.receive(frames)
         elif self._transport is not None and not self._lost:
             # Nobody has started the link yet: one read of scratch is all that is kept for it.
             self._early += frames

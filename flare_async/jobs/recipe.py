@@ -41,7 +41,7 @@ class Recipe(ABC):
 
     def check_basics(self) -> None:
         """Check the three fields that every recipe has. Raises ConfigError."""
-        if not NAME.fullmatch(str(self.name)):
+        if not is_name(self.name):
             raise ConfigError("name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'")
         positive("min_clients", self.min_clients)
         positive("num_rounds", self.num_rounds)
@@ -121,3 +121,8 @@ def positive(field: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(field, value, "an integer of at least 1 is needed")
     return value
+
+
+def is_name(value: object) -> bool:
+    """Return whether ``value`` can be a recipe's name."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None

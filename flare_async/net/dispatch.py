@@ -19,16 +19,33 @@ from flare_async.wire.events import (
     Ponged,
     WasReset,
 )
+from flare_async.wire.frames import Data, Landed
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
 
-__all__ = ["handle"]
+__all__ = ["handle", "land"]
 
 
 def handle(session: Session, event: Event) -> None:
     """Carry one event to the session or the channel that it is about."""
     HANDLERS[type(event)](session, event)
+
+
+def land(session: Session, frame: Data) -> Data | Landed:
+    """Copy payload into the channel's lease, if it has one.
+
+    A memory link brings the sender's own object; a byte transport has received straight into the
+    lease, and its ``Landed`` does not come here.
+    """
+    channel = session.channels.get(frame.channel)
+    if channel is None:
+        return frame
+    view = channel.destination(frame.offset, len(frame.payload))
+    if view is None or len(view) < len(frame.payload):
+        return frame
+    view[:] = frame.payload
+    return Landed(frame.channel, frame.offset, len(frame.payload))
 
 
 def _arrived(session: Session, event: Arrived) -> None:

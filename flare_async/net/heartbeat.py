@@ -15,10 +15,12 @@ SILENT_INTERVALS = 3
 class Heartbeat:
     """Calls ``ping`` each interval without a word from the peer, and ``silent`` after three.
 
-    Any frame counts as a word, so a link that is busy with bulk sends no pings at all.
+    Any frame counts as a word, so a link that is busy with bulk sends no pings at all. ``moved`` is
+    when a part of a frame came last. It puts off the verdict and no ping: a peer that takes long to
+    send one frame has nothing else to hear us by.
     """
 
-    __slots__ = ("_clock", "_interval", "_ping", "_silent", "_timer", "heard")
+    __slots__ = ("_clock", "_interval", "_ping", "_silent", "_timer", "heard", "moved")
 
     def __init__(
         self,
@@ -31,7 +33,7 @@ class Heartbeat:
         self._interval = limits.heartbeat_interval
         self._ping = ping
         self._silent = silent
-        self.heard = clock.now()
+        self.heard = self.moved = clock.now()
         self._timer: Timer | None = None
 
     def start(self) -> None:
@@ -49,10 +51,10 @@ class Heartbeat:
         # Compared with the very sums that timers are set to: a difference may round below the
         # interval, and the timer would then be due at once, for ever.
         now, heard, interval = self._clock.now(), self.heard, self._interval
-        end = heard + SILENT_INTERVALS * interval
+        end = max(heard, self.moved) + SILENT_INTERVALS * interval
         if now >= end:
             self._timer = None
-            self._silent(now - heard)
+            self._silent(now - max(heard, self.moved))
             return
         due = heard + interval
         if now >= due:

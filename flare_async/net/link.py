@@ -21,7 +21,7 @@ class LinkReceiver(Protocol):
     """The session's side of a link; every method is called on the loop and must not block."""
 
     def receive(self, frames: Sequence[Frame | Landed]) -> None:
-        """Take what one read brought, in order."""
+        """Take what one read brought, in order; nothing, if it brought a part of a frame."""
 
     def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
         """Say where payload bytes of a channel may land; None means a scratch buffer."""

@@ -19,7 +19,7 @@ from flare_async.errors import (
     RemoteProtocolError,
 )
 from flare_async.net.channel import Channel
-from flare_async.net.dispatch import handle
+from flare_async.net.dispatch import handle, land
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
@@ -178,7 +178,11 @@ class Session:
         """Judge what one read brought and hand the events on."""
         if self._ended:
             return
-        self._heartbeat.heard = self.clock.now()
+        now = self.clock.now()
+        if not frames:
+            self._heartbeat.moved = now
+            return
+        self._heartbeat.heard = now
         try:
             for frame in frames:
                 self._receive(frame)
@@ -209,23 +213,9 @@ class Session:
     def _receive(self, frame: Frame | Landed) -> None:
         if self.ended:
             return
-        item = self._land(frame) if isinstance(frame, Data) and frame.payload else frame
+        item = land(self, frame) if isinstance(frame, Data) and frame.payload else frame
         for event in self.machine.receive(item, self._heartbeat.heard):
             handle(self, event)
-            if self.ended:
-                return
-
-    def _land(self, frame: Data) -> Data | Landed:
-        # A memory link brings the sender's own object: what was leased must be copied here,
-        # where a byte transport would have received straight into it.
-        channel = self.channels.get(frame.channel)
-        if channel is None:
-            return frame
-        view = channel.destination(frame.offset, len(frame.payload))
-        if view is None or len(view) < len(frame.payload):
-            return frame
-        view[:] = frame.payload
-        return Landed(frame.channel, frame.offset, len(frame.payload))
 
     # For events
 

@@ -99,24 +99,12 @@ class Cohort:
         # What the body raises leaves this block as it is, not in a group.
         with single_error():
             async with offering as offer, anyio.create_task_group() as tasks:
+                stepped = reducer if isinstance(reducer, SteppedReducer) else None
                 setting = RoundSetting(
-                    server=self.server,
-                    task=task,
-                    plan=plan,
-                    offer=offer,
-                    observer=self._observer,
-                    reducer=reducer,
-                    stepped=reducer if isinstance(reducer, SteppedReducer) else None,
-                    weigh=weigh,
+                    self.server, task, plan, offer, self._observer, reducer, stepped, weigh
                 )
-                updates = Updates(setting, tasks)
-                updates.start()
-                try:
+                with Updates(setting, tasks) as updates:
                     yield updates
-                except BaseException:
-                    updates.abandon()
-                    raise
-                updates.commit()
                 tasks.cancel_scope.cancel()
 
     def _plan(self, options: RoundOptions, chosen: tuple[str, ...]) -> RoundPlan:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
@@ -99,6 +100,20 @@ class Updates:
         self._waiter: asyncio.Future[None] | None = None
         self.records: dict[str, SiteRecord] = {}
         self.failures: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """Give the first sites their task and set the deadline."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Commit what was taken; after an exception take every task back."""
+        if exc is None:
+            self.commit()
+        else:
+            self.abandon()
 
     def __aiter__(self) -> Self:
         """Return itself."""

@@ -1,22 +1,18 @@
-"""The user's job file: loaded by its path, for as long as its run lasts.
-
-One of three places that import by name; the name comes from the person at the command line.
-"""
+"""The recipe of a user's job file, for as long as its run lasts."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.jobfile import load_job_file
 from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.work import JOB_MODULE
 
@@ -37,40 +33,34 @@ def loaded_recipe(path: Path, offered: Mapping[str, object]) -> Iterator[Recipe]
         ConfigError: no such file, it raises, or it has no recipe.
     """
     file = path.absolute()
-    spec = _spec(path, file)
-    module = importlib.util.module_from_spec(spec)
+    _check(path, file)
     folder = str(file.parent)
-    sys.modules[JOB_MODULE] = module
     sys.path.insert(0, folder)
     try:
-        _run(path, spec, module)
-        yield _recipe_of(path, module, offered)
+        yield _recipe_of(path, _run(path, file), offered)
     finally:
         sys.path.remove(folder)
         sys.modules.pop(JOB_MODULE, None)
 
 
-def _spec(path: Path, file: Path) -> ModuleSpec:
+def _check(path: Path, file: Path) -> None:
     if not file.is_file():
         problem = "is a folder" if file.is_dir() else "no such file"
         raise ConfigError("job", str(path), problem, "give the path of a Python file")
     if file.suffix != ".py":
         raise ConfigError("job", str(path), "is no Python file", "its name must end in .py")
-    spec = importlib.util.spec_from_file_location(JOB_MODULE, file)
-    if spec is None:
-        raise ConfigError("job", str(path), "cannot be loaded as Python")
-    return spec
 
 
-def _run(path: Path, spec: ModuleSpec, module: ModuleType) -> None:
-    if spec.loader is None:
-        raise ConfigError("job", str(path), "cannot be loaded as Python")
+def _run(path: Path, file: Path) -> ModuleType:
     try:
-        spec.loader.exec_module(module)
+        module = load_job_file(file)
     except ConfigError:
         raise  # already names the value and what to do
     except (Exception, SystemExit) as exc:
         raise ConfigError("job", str(path), f"loading it failed: {_last_line(path, exc)}") from exc
+    if module is None:
+        raise ConfigError("job", str(path), "cannot be loaded as Python")
+    return module
 
 
 def _last_line(path: Path, error: BaseException) -> str:

@@ -115,7 +115,7 @@ class SimLink:
                 self._end(error)
                 return
             rest = rest[count:]
-            if frames and self._receiver is not None:
+            if self._receiver is not None:
                 self._receiver.receive(frames)
 
     def ended(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from flare_async import SimEnv
 from flare_async.errors import RunAborted
 from flare_async.jobs.events import RoundFinished, RoundStarted, SiteStarted
+from flare_async.recipes import FedAvgRecipe
 from tests.sim import jobs_small
 from tests.sim.jobs_small import recipe_of, run_of
 from tests.sim.process_state import held
@@ -205,33 +206,24 @@ def test_abort_from_another_thread(temporary):
     assert (run.status, len(run.history.rounds)) == ("aborted", 1)
 
 
+class Quits(FedAvgRecipe):
+    """A recipe that aborts its own run."""
+
+    async def coordinate(self, cohort):
+        """Wait for the end."""
+        cohort.run.abort()
+        await anyio.sleep_forever()
+
+
 def test_execute_raises_what_an_aborted_run_is(temporary):
     """Unless it is told not to check."""
-    runs = []
-
-    def observe(event):
-        if isinstance(event, RoundFinished):
-            runs[0].abort()
-
-    class Announced(type(recipe_of())):
-        def start(self, env):
-            made = super().start(env)
-            enter = made.__aenter__
-
-            async def announce():
-                runs[:] = [await enter()]
-                return runs[0]
-
-            made.__aenter__ = announce
-            return made
-
-    async def main():
-        async with recipe_of().start(env_of(temporary, observer=observe)) as run:
-            runs[:] = [run]
-        run.check()
-
+    recipe = Quits(train=jobs_small.numpy_train, model=jobs_small.numpy_model(), min_clients=1)
     with pytest.raises(RunAborted, match=str(temporary)):
-        asyncio.run(main())
+        recipe.execute(env_of(temporary))
+    run = recipe.execute(env_of(temporary), check=False)
+    assert (run.status, run.cause) == ("aborted", None)
+    with pytest.raises(RunAborted):
+        run.get_result()
 
 
 @pytest.mark.parametrize(

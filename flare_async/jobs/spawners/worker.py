@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.util
 import inspect
 import os
 import signal
@@ -21,6 +20,7 @@ from types import ModuleType
 from typing import Final, cast
 
 from flare_async.errors import RemoteProtocolError, TrainingFailed
+from flare_async.jobs.jobfile import load_job_file
 from flare_async.jobs.seeding import seeded
 from flare_async.jobs.site import SiteStates
 from flare_async.jobs.spawners.messages import (
@@ -131,20 +131,15 @@ def load_function(code: CodeReference, files: dict[str, ModuleType], site: str) 
 
 
 def _load(code: CodeReference, site: str) -> ModuleType:
-    # Inside its package's name, the file's relative imports work too.
-    name = f"{code.package}.{JOB_MODULE}" if code.package else JOB_MODULE
-    spec = importlib.util.spec_from_file_location(name, code.path)
-    if spec is None or spec.loader is None:
-        raise TrainingFailed(site, f"{code.path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = sys.modules[JOB_MODULE] = module
     try:
-        spec.loader.exec_module(module)
+        module = load_job_file(code.path, code.package)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - it is user code
         reason = failure_of(site, error)
     else:
+        if module is None:
+            raise TrainingFailed(site, f"{code.path} is no Python file")
         return module
     raise TrainingFailed(site, f"loading {code.path}: {reason.problem}", reason.details)
 
