@@ -82,7 +82,9 @@ class FedAvgRecipe(Recipe):
         if self.train_script is not None or self.train is None:
             hint = "give train=function(model, site); scripts are not supported yet"
             raise ConfigError("train", self.train_script, "no training function", hint)
-        self.initial, self.framework = self._load()
+        framework: Framework
+        self.initial, framework = self._load()
+        self.framework: Framework = framework
         Work(self.train, self.framework, self.evaluate)
         self._stop = None if self.stop_cond is None else StopCondition(self.stop_cond)
         Patience(self.patience)
@@ -141,33 +143,31 @@ class FedAvgRecipe(Recipe):
             over_select=self.over_select,
         )
         task, sites = cohort.task(number, self.num_rounds), cohort.choose(options, number)
-        started = cohort.begin_round(task, sites)
         trained, received = MetricMean(), MetricMean()
-        with self._mean(model, sites) as mean:
-            async with cohort.round(
-                task, model, options=options, reducer=mean, weigh=self._weigh, sites=sites
-            ) as updates:
-                async for site, update in updates:
-                    trained.add(site, update.metrics, update.weight)
-                    received.add(site, *self._received(update))
-                result = mean.finish()
-                await cohort.checkpoint(result, number + 1)
-        metrics = received.mean(sites)
-        lost = await self._judge(cohort, model, number, metrics, patience)
-        await cohort.end_round(task, started, self.min_clients, trained.mean(sites))
+        async with cohort.recording(task, sites, self.min_clients) as record:
+            with self._mean(model, sites) as mean:
+                async with cohort.round(
+                    task, model, options=options, reducer=mean, weigh=self._weigh, sites=sites
+                ) as updates:
+                    async for site, update in updates:
+                        trained.add(site, update.metrics, update.weight)
+                        received.add(site, *self._received(update))
+                    result = mean.finish()
+                    await cohort.checkpoint(result, number + 1)
+            record.metrics = trained.mean(sites)
+            lost = await self._judge(cohort, model, number, received.mean(sites), patience)
         return result, lost
 
     async def _validate(self, cohort: JobCohort, model: TensorSet, number: int) -> None:
         task = cohort.task(number, self.num_rounds, "validate")
-        started = cohort.begin_round(task, cohort.sites)
         received = MetricMean()
         options = RoundOptions(quorum=self.min_clients, deadline=self.round_timeout)
-        async with cohort.round(task, model, options=options, weigh=self._weigh) as updates:
-            async for site, update in updates:
-                received.add(site, *self._received(update))
-        metrics = received.mean(cohort.sites)
-        await self._judge(cohort, model, number, metrics, Patience(None))
-        await cohort.end_round(task, started, self.min_clients, metrics)
+        async with cohort.recording(task, cohort.sites, self.min_clients) as record:
+            async with cohort.round(task, model, options=options, weigh=self._weigh) as updates:
+                async for site, update in updates:
+                    received.add(site, *self._received(update))
+            record.metrics = received.mean(cohort.sites)
+            await self._judge(cohort, model, number, record.metrics, Patience(None))
 
     async def _judge(
         self,

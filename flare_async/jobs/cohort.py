@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from flare_async.errors import FlareError
 from flare_async.jobs.events import (
     ModelEvaluated,
     Observer,
@@ -27,7 +29,7 @@ from flare_async.transfer.tensors import TensorSet
 if TYPE_CHECKING:
     from flare_async.jobs.metrics import Better
 
-__all__ = ["CohortSetting", "JobCohort"]
+__all__ = ["CohortSetting", "JobCohort", "Recording"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class CohortSetting:
     window: int | None
     keep_until: str
     observer: Observer
+
+
+@dataclass(slots=True)
+class Recording:
+    """A round that goes on: when it started, in seconds of the run, and its metrics so far."""
+
+    started: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class JobCohort(Cohort):
@@ -74,32 +84,41 @@ class JobCohort(Cohort):
             keep_until=self._keep_until,
         )
 
-    def begin_round(self, task: RoundTask, sites: Sequence[str]) -> float:
-        """Tell the observer that a round begins; returns its start in seconds of the run."""
+    @asynccontextmanager
+    async def recording(
+        self, task: RoundTask, sites: Sequence[str], quorum: int
+    ) -> AsyncIterator[Recording]:
+        """Record the round of the block, well or not, in the history and its file.
+
+        What the block puts into ``metrics`` becomes the round's. A round that fails is recorded
+        with what its sites reached.
+        """
         self._records = {}
         self._observer_of_run(RoundStarted(task.number, task.name, tuple(sites)))
-        return self._clock.now() - self._origin
+        recording = Recording(self._clock.now() - self._origin)
+        try:
+            yield recording
+        except FlareError:
+            await self._end_round(task, recording, quorum)
+            raise
+        await self._end_round(task, recording, quorum)
 
-    async def end_round(
-        self, task: RoundTask, started: float, quorum: int, metrics: Mapping[str, float]
-    ) -> RoundRecord:
-        """Record a round, in the order of the cohort, in the history and its file."""
+    async def _end_round(self, task: RoundTask, recording: Recording, quorum: int) -> None:
         place = {site: index for index, site in enumerate(self.sites)}
         sites = sorted(self._records.values(), key=lambda record: place[record.site])
         record = RoundRecord(
             number=task.number,
-            started=started,
+            started=recording.started,
             ended=self._clock.now() - self._origin,
             quorum=quorum,
             sites=tuple(sites),
-            metrics=dict(metrics),
+            metrics=dict(recording.metrics),
             task=task.name,
         )
         self.history.rounds.append(record)
         line = dumps(self.history.row(record))
         await self._store.append("history.jsonl", line.encode() + b"\n")
         self._observer_of_run(RoundFinished(record))
-        return record
 
     async def checkpoint(self, model: TensorSet, version: int) -> None:
         """Keep ``model`` as the run's global model; on return it can be read back."""

@@ -64,7 +64,7 @@ class Simulation:
                 run.bind(asyncio.get_running_loop(), scope.cancel)
                 await self._conduct()
             run.end(RunStatus.ABORTED if scope.cancelled_caught else RunStatus.COMPLETED)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             run.end(RunStatus.ABORTED)
             raise
         except Exception as exc:

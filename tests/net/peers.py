@@ -95,7 +95,7 @@ class Stepped:
             turn += 1
             try:
                 send, value = inner.send, (yield waiting)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed on to the coroutine
                 send, value = inner.throw, error
 
     def _strike(self, task, waiting):
