@@ -12,7 +12,6 @@ from flare_async.jobs.cohort import JobCohort
 from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.site import Site
 from flare_async.jobs.work import TrainFunction, Work
-from flare_async.roles.cohort import RoundOptions
 from flare_async.transfer import TensorSet
 
 __all__ = ["MedianRecipe", "main"]
@@ -43,16 +42,16 @@ class MedianRecipe(Recipe):
 
     async def _round(self, cohort: JobCohort, model: TensorSet, number: int) -> TensorSet:
         task = cohort.task(number, self.num_rounds)
-        started = cohort.begin_round(task, cohort.sites)
         arrived = {}
         # Without reducer= an update brings its tensors, and the median needs all of them at once.
-        options = RoundOptions(quorum=self.min_clients)
-        async with cohort.round(task, model, options=options) as updates:
+        async with (
+            cohort.recording(task, cohort.sites, self.min_clients),
+            cohort.round(task, model, quorum=self.min_clients) as updates,
+        ):
             async for site, update in updates:
                 arrived[site] = update.tensors.numpy()
             model = median(model, [arrived[site] for site in cohort.sites if site in arrived])
             await cohort.checkpoint(model, number + 1)  # before leaving says "committed"
-        await cohort.end_round(task, started, self.min_clients, {})
         return model
 
 

@@ -27,7 +27,6 @@ from flare_async.jobs.site import Plain
 from flare_async.jobs.work import EvaluateFunction, Framework, TrainFunction, Work
 from flare_async.model import MetaKey, ParamsType
 from flare_async.recipes.stopping import Patience, StopCondition
-from flare_async.roles.cohort import RoundOptions
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import Update
 from flare_async.transfer.mean import MeanOptions, WeightedMean
@@ -136,18 +135,20 @@ class FedAvgRecipe(Recipe):
     async def _round(
         self, cohort: JobCohort, model: TensorSet, number: int, patience: Patience
     ) -> tuple[TensorSet, bool]:
-        options = RoundOptions(
-            quorum=self.min_clients,
-            deadline=self.round_timeout,
-            size=self.clients_per_round,
-            over_select=self.over_select,
-        )
-        task, sites = cohort.task(number, self.num_rounds), cohort.choose(options, number)
+        task = cohort.task(number, self.num_rounds)
+        sites = cohort.choose(number, self.clients_per_round, self.over_select)
         trained, received = MetricMean(), MetricMean()
         async with cohort.recording(task, sites, self.min_clients) as record:
             with self._mean(model, sites) as mean:
                 async with cohort.round(
-                    task, model, options=options, reducer=mean, weigh=self._weigh, sites=sites
+                    task,
+                    model,
+                    quorum=self.min_clients,
+                    deadline=self.round_timeout,
+                    size=self.clients_per_round,
+                    sites=sites,
+                    reducer=mean,
+                    weigh=self._weigh,
                 ) as updates:
                     async for site, update in updates:
                         trained.add(site, update.metrics, update.weight)
@@ -161,9 +162,10 @@ class FedAvgRecipe(Recipe):
     async def _validate(self, cohort: JobCohort, model: TensorSet, number: int) -> None:
         task = cohort.task(number, self.num_rounds, "validate")
         received = MetricMean()
-        options = RoundOptions(quorum=self.min_clients, deadline=self.round_timeout)
         async with cohort.recording(task, cohort.sites, self.min_clients) as record:
-            async with cohort.round(task, model, options=options, weigh=self._weigh) as updates:
+            async with cohort.round(
+                task, model, quorum=self.min_clients, deadline=self.round_timeout
+            ) as updates:
                 async for site, update in updates:
                     received.add(site, *self._received(update))
             record.metrics = received.mean(cohort.sites)

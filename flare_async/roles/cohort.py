@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import anyio
 
@@ -18,30 +17,7 @@ from flare_async.roles.server import Server
 from flare_async.transfer.reducer import Reducer, SteppedReducer
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Cohort", "RoundOptions"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundOptions:
-    """How a round picks its sites and when it closes.
-
-    ``size`` updates close it (default: those of all sites); ``over_select`` asks that many times
-    more sites than are needed. ``deadline`` is seconds from the start of the round.
-
-    Raises:
-        ConfigError: a number is out of its range.
-    """
-
-    quorum: int | None = None
-    deadline: float | None = None
-    size: int | None = None
-    over_select: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.deadline is not None and not self.deadline > 0:
-            raise ConfigError("deadline", self.deadline, "seconds above 0 are needed")
-        if not 1 <= self.over_select < math.inf:
-            raise ConfigError("over_select", self.over_select, "a factor of at least 1 is needed")
+__all__ = ["Cohort"]
 
 
 class Cohort:
@@ -59,11 +35,21 @@ class Cohort:
         self._observer = observer
         self._window = window
 
-    def choose(self, options: RoundOptions, number: int) -> tuple[str, ...]:
-        """Return the sites of a round: all, or a seeded draw of ``size`` times ``over_select``."""
-        if options.size is None:
-            return self.sites
-        count = min(len(self.sites), math.ceil(options.size * options.over_select))
+    def choose(
+        self, number: int, size: int | None = None, over_select: float = 1.0
+    ) -> tuple[str, ...]:
+        """Return the sites of a round: all, or a draw of ``size`` times ``over_select``.
+
+        The draw depends on the run's seed and the round's number only.
+
+        Raises:
+            ConfigError: ``over_select`` is below 1.
+        """
+        if not 1 <= over_select < math.inf:
+            raise ConfigError("over_select", over_select, "a factor of at least 1 is needed")
+        count = len(self.sites)
+        if size is not None:
+            count = min(count, math.ceil(size * over_select))
         if count == len(self.sites):
             return self.sites
         stream = self.server.context.random.stream(f"sites of round {number}")
@@ -76,12 +62,17 @@ class Cohort:
         task: RoundTask,
         model: TensorSet,
         *,
-        options: RoundOptions | None = None,
+        quorum: int | None = None,
+        deadline: float | None = None,
+        size: int | None = None,
+        sites: Sequence[str] | None = None,
         reducer: Reducer | None = None,
         weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None,
-        sites: Sequence[str] | None = None,
     ) -> AsyncIterator[Updates]:
-        """Offer ``model`` and the task to the sites; the block owns their leases.
+        """Offer ``model`` and the task to the sites (default: all); the block owns their leases.
+
+        The round closes when ``size`` updates have come (default: those of all its sites), or
+        ``deadline`` seconds after its start if ``quorum`` (default: ``size``) have.
 
         With a ``reducer`` each update is staged into it and admitted as it comes, weighed by
         ``weigh(site, meta)``; without one it arrives with its tensors. Leaving the block normally
@@ -89,13 +80,11 @@ class Cohort:
         resets everybody.
 
         Raises:
-            ConfigError: the options do not fit the number of sites.
+            ConfigError: the numbers do not fit each other.
             QuorumNotReached: (from iterating) too few updates came.
         """
-        options = options or RoundOptions()
-        chosen = tuple(sites) if sites is not None else self.choose(options, task.number)
-        plan = self._plan(options, chosen)
-        offering = self.server.shelf.offer(model, readers=chosen, version=task.number)
+        plan = self._plan(tuple(sites or self.sites), quorum, size, deadline)
+        offering = self.server.shelf.offer(model, readers=plan.sites, version=task.number)
         # What the body raises leaves this block as it is, not in a group.
         with single_error():
             async with offering as offer, anyio.create_task_group() as tasks:
@@ -107,10 +96,14 @@ class Cohort:
                     yield updates
                 tasks.cancel_scope.cancel()
 
-    def _plan(self, options: RoundOptions, chosen: tuple[str, ...]) -> RoundPlan:
-        target = min(options.size or len(chosen), len(chosen))
-        quorum = options.quorum if options.quorum is not None else target
+    def _plan(
+        self, sites: tuple[str, ...], quorum: int | None, size: int | None, deadline: float | None
+    ) -> RoundPlan:
+        if deadline is not None and not deadline > 0:
+            raise ConfigError("deadline", deadline, "seconds above 0 are needed")
+        target = min(len(sites) if size is None else size, len(sites))
+        needed = target if quorum is None else quorum
         try:
-            return RoundPlan(chosen, quorum, target, options.deadline, self._window)
+            return RoundPlan(sites, needed, target, deadline, self._window)
         except ValueError as exc:
-            raise ConfigError("quorum", quorum, str(exc)) from exc
+            raise ConfigError("quorum", needed, str(exc)) from exc

@@ -15,7 +15,6 @@ from flare_async.jobs.metrics import by_key
 from flare_async.jobs.recipe import NAME, Recipe, positive
 from flare_async.jobs.work import Work
 from flare_async.model import FLModel
-from flare_async.roles.cohort import RoundOptions
 from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
 
@@ -42,17 +41,17 @@ class Sums(Recipe):
         """Add up what the sites return."""
         model = TensorSet.from_params({"w": np.zeros(2, np.float32)})
         task = cohort.task(0, 1, meta={"ask": 5.0})
-        started = cohort.begin_round(task, cohort.sites)
         total = np.zeros(2, np.float32)
-        async with cohort.round(task, model, options=RoundOptions(quorum=1)) as updates:
-            async for site, update in updates:
-                self.seen.append((site, dict(update.meta), dict(update.metrics)))
-                total += update.tensors.numpy()["w"]
-        result = TensorSet.from_params({"w": total})
-        for version, score in enumerate((0.5, 0.7, 0.6)):
-            await cohort.evaluated(result, version, {"acc": score}, by_key("acc"))
-        await cohort.checkpoint(result, 1)
-        await cohort.end_round(task, started, 1, {"m": float("nan")})
+        async with cohort.recording(task, cohort.sites, 1) as record:
+            async with cohort.round(task, model, quorum=1) as updates:
+                async for site, update in updates:
+                    self.seen.append((site, dict(update.meta), dict(update.metrics)))
+                    total += update.tensors.numpy()["w"]
+            result = TensorSet.from_params({"w": total})
+            for version, score in enumerate((0.5, 0.7, 0.6)):
+                await cohort.evaluated(result, version, {"acc": score}, by_key("acc"))
+            await cohort.checkpoint(result, 1)
+            record.metrics = {"m": float("nan")}
 
 
 def execute(recipe, root, **options):

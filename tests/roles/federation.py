@@ -15,7 +15,7 @@ from flare_async.net.clock import LoopClock
 from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom
 from flare_async.roles.client import Client, SiteResult
-from flare_async.roles.cohort import Cohort, RoundOptions
+from flare_async.roles.cohort import Cohort
 from flare_async.roles.context import open_context
 from flare_async.roles.round import RoundTask
 from flare_async.roles.server import Server
@@ -100,17 +100,17 @@ class Federation:
         with suppress(FlareError):
             await client.run(self.address)
 
-    async def play(self, number=0, *, sites=None, reducer=True, **options):
+    async def play(self, number=0, *, sites=None, reducer=True, over_select=1.0, **options):
         """Run one round; return the sites in their order of arrival and the mean."""
-        options = RoundOptions(**options)
-        chosen = self.cohort.choose(options, number) if sites is None else sites
+        size = options.get("size")
+        chosen = self.cohort.choose(number, size, over_select) if sites is None else sites
         task = RoundTask("job", number, 3)
         arrived = []
         with WeightedMean(MODEL, order=chosen) as mean:
             async with self.cohort.round(
                 task,
                 MODEL,
-                options=options,
+                **options,
                 reducer=mean if reducer else None,
                 weigh=lambda site, meta: meta["weight"],
                 sites=chosen,
@@ -139,6 +139,15 @@ async def federation(workers, *, scheme="memory", limits=None, seed=7, window=No
                 context.tasks.start_soon(made.join, name, worker)
             await server.wait_for(list(workers), len(workers))
             yield made
+
+
+def cut(made, site):
+    """Break the connection of a site without a goodbye."""
+    link = made.server.sites[site].link
+    if hasattr(link, "cut"):
+        link.cut()
+    else:
+        link._peer.abort()
 
 
 async def settle(turns=50):

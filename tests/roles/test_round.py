@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from flare_async.errors import ConfigError, QuorumNotReached, TrainingFailed
-from flare_async.roles.cohort import RoundOptions
 from flare_async.roles.machine import CloseReason
 from flare_async.roles.round import RoundTask
 from flare_async.transfer.mean import WeightedMean
@@ -148,8 +147,7 @@ def test_each_round_draws_other_sites(sim, scheme):
 
     async def main():
         async with federation({f"s{i}": Trains() for i in range(9)}, scheme=scheme) as made:
-            options = RoundOptions(size=3)
-            return [made.cohort.choose(options, number) for number in range(6)]
+            return [made.cohort.choose(number, 3) for number in range(6)]
 
     drawn = sim(main)
     assert len(set(drawn)) > 1
@@ -324,9 +322,8 @@ def test_a_round_that_closes_while_an_update_is_being_summed_keeps_it(sim, schem
     async def main():
         async with federation(workers, scheme=scheme) as made:
             with WeightedMean(model, order=list(workers)) as mean:
-                options = RoundOptions(quorum=1, size=2, over_select=2)
                 async with made.cohort.round(
-                    RoundTask("job", 0, 1), model, options=options, reducer=mean
+                    RoundTask("job", 0, 1), model, quorum=1, size=2, reducer=mean
                 ) as updates:
                     sites = [site async for site, _ in updates]
                     result = mean.finish()

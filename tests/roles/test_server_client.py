@@ -19,23 +19,13 @@ from flare_async.errors import (
 from flare_async.limits import Limits
 from flare_async.net.session import Session
 from flare_async.roles.client import Client
-from flare_async.roles.cohort import RoundOptions
 from flare_async.roles.messages import TASK_TOPIC
 from flare_async.roles.round import RoundTask
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import Side
-from tests.roles.federation import MODEL, SCHEMES, Trains, expected, federation, settle, values
+from tests.roles.federation import MODEL, SCHEMES, Trains, cut, expected, federation, settle, values
 
 pytestmark = pytest.mark.parametrize("scheme", SCHEMES)
-
-
-def cut(made, site):
-    """Break the connection of a site without a goodbye."""
-    link = made.server.sites[site].link
-    if hasattr(link, "cut"):
-        link.cut()
-    else:
-        link._peer.abort()
 
 
 def held(made, site):
@@ -252,7 +242,7 @@ def test_a_client_lets_go_of_its_update_at_the_receipt_it_was_told(sim, scheme, 
     async def main():
         async with federation({"a": Trains()}, scheme=scheme) as made:
             task = RoundTask("job", 0, 1, keep_until=until)
-            async with made.cohort.round(task, MODEL, options=RoundOptions()) as updates:
+            async with made.cohort.round(task, MODEL) as updates:
                 async for _ in updates:
                     await settle()
                     before = held(made, "a")
