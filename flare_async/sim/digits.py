@@ -41,7 +41,7 @@ def recipe(seed: int = 7, alpha: float = 0.5) -> FedAvgRecipe:
         name="digits",
         model=network(seed),
         num_rounds=10,
-        min_clients=8,
+        min_clients=6,  # two of the eight may fail in a round
         train=train,
         evaluate=evaluate,
         key_metric="accuracy",

@@ -70,7 +70,8 @@ def _recipe(options: Options) -> Iterator[tuple[Recipe, int]]:
         split_digits(clients, _alpha(options), options.seed)  # refused here, not at every site
         warm_up()
         made = recipe(options.seed, _alpha(options))
-        yield _changed(made, num_rounds=options.rounds, min_clients=clients), clients
+        quorum = clients - clients // 4
+        yield _changed(made, num_rounds=options.rounds, min_clients=quorum), clients
         return
     offered: dict[str, object] = {"seed": options.seed}
     if options.alpha is not None:

@@ -182,9 +182,10 @@ class Pull:
                 raise TransferError(f"tensor {self.spec.name!r} was not asked for")
             try:
                 return await channel.landed()
-            except ChannelReset as exc:
-                raise translate(exc) from exc
-            except AckStalled as exc:
+            except (AckStalled, ChannelReset) as exc:
+                # Either side may be the first to find that nothing moves.
+                if isinstance(exc, ChannelReset) and exc.reset_code != ResetCode.STALLED:
+                    raise translate(exc) from exc
                 if self.have == before:
                     self._again(exc)
                 else:
@@ -214,14 +215,14 @@ class Pull:
 
     def _adopt(self) -> None:
         chunks = [] if self.channel is None else self.channel.collected()
-        if len(chunks) == 1:
-            self.sink.adopt(self.spec.name, memoryview(chunks[0]))
-        elif not chunks and self.spec.nbytes == 0:
-            self.sink.adopt(self.spec.name, memoryview(b""))
-        else:
+        have, size = sum(len(chunk) for chunk in chunks), self.spec.nbytes
+        if have != size:
             raise RemoteProtocolError(
-                "short", f"tensor {self.spec.name!r} came in {len(chunks)} pieces"
+                "short", f"tensor {self.spec.name!r}: {have} of {size} bytes came"
             )
+        # Memory comes whole and is adopted; what another source reads comes in pieces.
+        whole = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.sink.adopt(self.spec.name, memoryview(whole))
 
 
 def translate(error: ChannelReset) -> Exception:

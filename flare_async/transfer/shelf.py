@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flare_async.errors import ChannelError, LinkError, RemoteProtocolError, TransferError
+from flare_async.errors import FlareError, RemoteProtocolError, TransferError
 from flare_async.limits import MIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
@@ -195,8 +195,9 @@ class Shelf:
                 await channel.send(bytes(chunk[:left]))
                 left -= len(chunk)
             await self._digest_and_end(channel, offer, request.tensor)
-        except (ChannelError, LinkError):
-            pass  # the reader has gone or was reset: it knows, or will pull again
+        except (FlareError, OSError):
+            # The reader has gone, or its source fails: nobody else's pull may end with it.
+            channel.reset(ResetCode.INTERNAL, "the source failed")
 
 
 def digest_of(source: TensorSource, name: str) -> bytes:

@@ -102,7 +102,7 @@ def plans(draw):
     return RoundPlan(sites, quorum, target, draw(st.none() | st.floats(0.1, 10)), window)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(plans(), st.data())
 def test_every_order_of_events_keeps_the_promises(plan, data):
     """Never offered twice, never beyond the window, closed once, and everybody accounted for."""
@@ -118,7 +118,7 @@ def test_every_order_of_events_keeps_the_promises(plan, data):
     assert machine.closed is (ledger.closes[0] if ledger.closes else None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(plans(), st.data())
 def test_a_round_whose_sites_all_answer_closes_for_the_right_reason(plan, data):
     """Whatever the order of the answers, the reason follows from the counts alone."""

