@@ -14,8 +14,8 @@ the mean difference is added to w_t.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flare_async.errors import ConfigError, UpdateRefused
@@ -59,15 +59,15 @@ class FedAvgRecipe(Recipe):
     evaluate: EvaluateFunction | None = None
     train_script: str | None = None  # arrives with the Client API for scripts
     train_args: str = ""
-    train_config: Mapping[str, Plain] = field(default_factory=dict)  # every site's options
-    per_site_config: Mapping[str, Mapping[str, Plain]] = field(default_factory=dict)
+    train_config: Mapping[str, Plain] | None = None  # every site's options
+    per_site_config: Mapping[str, Mapping[str, Plain]] | None = None
 
     round_timeout: float | None = None  # seconds; then the quorum closes the round
     clients_per_round: int | None = None  # updates that close a round; default: all sites'
     over_select: float = 1.0  # asks so many times more sites than are needed
     params_transfer_type: str = ParamsType.FULL  # DIFF: sites send what they changed
     exclude_vars: str | None = None  # regular expression: such tensors keep the global value
-    aggregation_weights: Mapping[str, float] = field(default_factory=dict)
+    aggregation_weights: Mapping[str, float] | None = None
     accumulator: str | None = None  # "float32" or "float64"; default by the model's size
 
     key_metric: str = "accuracy"  # chooses the best model
@@ -109,6 +109,13 @@ class FedAvgRecipe(Recipe):
         """``save_filename``, for a PyTorch model."""
         return self.save_filename if self.framework == "torch" else None
 
+    def check_sites(self, sites: Sequence[str]) -> None:
+        """Refuse options and weights of sites that do not exist. Raises ConfigError."""
+        for name in ("per_site_config", "aggregation_weights"):
+            unknown = sorted(set(getattr(self, name) or {}) - set(sites))
+            if unknown:
+                raise ConfigError(name, unknown[:5], "no such sites", f"known: {sites[0]}, ...")
+
     def work(self, site: str) -> Work:
         """Return the train and evaluate functions with the site's own options."""
         if self.train is None:
@@ -117,7 +124,7 @@ class FedAvgRecipe(Recipe):
             train=self.train,
             framework=self.framework,
             evaluate=self.evaluate,
-            config={**self.train_config, **self.per_site_config.get(site, {})},
+            config={**(self.train_config or {}), **(self.per_site_config or {}).get(site, {})},
             transfer=ParamsType(self.params_transfer_type),
         )
 
@@ -197,7 +204,7 @@ class FedAvgRecipe(Recipe):
         steps = meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 1.0)
         if isinstance(steps, bool) or not isinstance(steps, int | float):
             raise UpdateRefused(site, f"NUM_STEPS_CURRENT_ROUND is {steps!r:.40}, not a number")
-        return steps * self.aggregation_weights.get(site, 1.0)
+        return steps * (self.aggregation_weights or {}).get(site, 1.0)
 
     def _mean(self, model: TensorSet, sites: tuple[str, ...]) -> WeightedMean:
         options = MeanOptions(accumulator=self.accumulator, exclude=self.exclude_vars)

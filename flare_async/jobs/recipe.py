@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,13 @@ class Recipe(ABC):
             raise ConfigError("name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'")
         positive("min_clients", self.min_clients)
         positive("num_rounds", self.num_rounds)
+
+    def check_sites(self, sites: Sequence[str]) -> None:
+        """Check what the recipe says of single sites; an environment asks before it starts.
+
+        Raises:
+            ConfigError: it names a site that does not exist.
+        """
 
     @abstractmethod
     async def coordinate(self, cohort: JobCohort) -> None:

@@ -81,6 +81,7 @@ class SimEnv:
             hint = f"lower it, or simulate at least {recipe.min_clients} clients"
             problem = f"exceeds the {len(self.sites)} clients of the environment"
             raise ConfigError("min_clients", recipe.min_clients, problem, hint)
+        recipe.check_sites(self.sites)
         return self._start(recipe)
 
     @asynccontextmanager

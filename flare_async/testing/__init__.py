@@ -21,18 +21,29 @@ by halves::
 
         run_sim(main, seed=7)
 
+Transports are checked by the conformance kit: ``CHECKS``, each run by ``run_check`` with a maker of
+connected links (``link_pair``). ``connected`` gives two sessions over such links, with a
+``TappedLink`` on either side that counts what passes and can be held shut.
+
 What this cannot find: faults of TLS, of kernel buffers, of real processes, of real threads.
 """
 
 from __future__ import annotations
 
+from flare_async.testing.conformance import CHECKS, check_name, run_check
 from flare_async.testing.link import SimLink
 from flare_async.testing.loop import SimLoop, run_sim
 from flare_async.testing.network import SimListener, SimNetwork
+from flare_async.testing.pair import Pair, connected, link_pair
 from flare_async.testing.ports import SeededRandom, SimStore
+from flare_async.testing.recorder import Recorder
+from flare_async.testing.tap import TappedLink
 from flare_async.testing.task import SimTask
 
 __all__ = [
+    "CHECKS",
+    "Pair",
+    "Recorder",
     "SeededRandom",
     "SimLink",
     "SimListener",
@@ -40,5 +51,10 @@ __all__ = [
     "SimNetwork",
     "SimStore",
     "SimTask",
+    "TappedLink",
+    "check_name",
+    "connected",
+    "link_pair",
+    "run_check",
     "run_sim",
 ]

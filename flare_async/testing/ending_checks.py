@@ -13,7 +13,7 @@ from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.testing.channel_checks import collect
 from flare_async.testing.link_checks import sample
-from flare_async.testing.pair import PairMaker, connected
+from flare_async.testing.pair import Pair, PairMaker, connected
 from flare_async.wire.frames import TRAILER_BYTES, ResetCode
 from flare_async.wire.session import OpenOptions
 
@@ -89,15 +89,21 @@ async def check_more_than_may_be_open_is_refused(make: PairMaker) -> None:
 
 async def check_goodbye_ends_both_sessions_in_order(make: PairMaker) -> None:
     """The side that is left sees an end without an error; its channels fail, typed."""
+    errors: list[FlareError] = []
+
+    async def be_left(pair: Pair, channel: Channel) -> None:
+        errors.append(await failure_to_receive(channel))
+        rest = [channel async for channel in pair.there]
+        assert not rest, f"{rest} came from nowhere"
+        await pair.there.__aexit__(None, None, None)
+
     async with connected(make) as pair:
         _, theirs = await pair.open("half-way")
         async with anyio.create_task_group() as group:
-            group.start_soon(pair.here.__aexit__, None, None, None)
-            error = await failure_to_receive(theirs)
-            rest = [channel async for channel in pair.there]
-            await pair.there.__aexit__(None, None, None)
-        assert isinstance(error, LinkLost), f"{error!r} is no LinkLost"
-        assert (rest, pair.there.error, pair.here.error) == ([], None, None)
+            group.start_soon(be_left, pair, theirs)
+            await pair.here.__aexit__(None, None, None)
+        assert isinstance(errors[0], LinkLost), f"{errors[0]!r} is no LinkLost"
+        assert pair.there.error is None, f"a goodbye was taken for {pair.there.error!r}"
 
 
 async def check_goodbye_is_heard_through_bulk(make: PairMaker) -> None:
@@ -185,7 +191,14 @@ async def _half_closed(mine: Channel, theirs: Channel) -> None:
 
 
 Stage = Callable[[Channel, Channel], Awaitable[None]]
-STAGES: Final[tuple[Stage, ...]] = (_opened, _sending, _unread, _reading, _leased)
+STAGES: Final[tuple[Stage, ...]] = (
+    _opened,
+    _sending,
+    _unread,
+    _reading,
+    _leased,
+    _half_closed,
+)
 
 
 def failure_to_send(channel: Channel) -> FlareError:

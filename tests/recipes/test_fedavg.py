@@ -399,3 +399,17 @@ def test_a_failing_evaluation_ends_the_run_and_keeps_the_model(play):
     kept = read_file(run.folder / "FL_global_model.safetensors")
     assert kept.model_digest() == run.model.model_digest()
     assert json.loads((run.folder / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("name", ["per_site_config", "aggregation_weights"])
+def test_options_of_a_site_that_does_not_exist_are_refused(tmp_path, name):
+    """A misspelt site would otherwise train with the defaults, and nobody would notice."""
+    options = {name: {"site-1": {}, "site-9": {}} if name == "per_site_config" else {"site-9": 2.0}}
+    recipe = FedAvgRecipe(
+        model={"w": np.zeros(2, np.float32)},
+        train=lambda model, site: model,
+        min_clients=1,
+        **options,
+    )
+    with pytest.raises(ConfigError, match=f"{name}=.*site-9.*no such sites"):
+        recipe.execute(SimEnv(num_clients=2, workspace_root=tmp_path))
