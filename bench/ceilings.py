@@ -58,12 +58,11 @@ class RawSender:
 
 
 class RawReceiver:
-    """Connects to a ``RawSender``; ``reads`` counts calls that received payload."""
+    """Connects to a ``RawSender``."""
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(family(address))
         self._socket.connect(target(address))
-        self.reads = 0
 
     def __enter__(self) -> Self:
         return self
@@ -71,15 +70,15 @@ class RawReceiver:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def fetch(self, into: memoryview) -> None:
-        """Request as many bytes as ``into`` holds, and receive them.
+    def fetch(self, into: memoryview) -> int:
+        """Request as many bytes as ``into`` holds; return how many reads brought them.
 
         Raises:
             ConnectionError: the peer has left.
         """
         connection, head = self._socket, bytearray(HEAD.size)
         connection.sendall(REQUEST.pack(len(into)))
-        left = into
+        left, reads = into, 0
         while left:
             if connection.recv_into(head, HEAD.size, socket.MSG_WAITALL) != HEAD.size:
                 raise ConnectionError(f"the sender has left, {len(left)} bytes are missing")
@@ -90,7 +89,8 @@ class RawReceiver:
                 if not count:
                     raise ConnectionError(f"the sender has left, {len(frame)} bytes are missing")
                 frame = frame[count:]
-                self.reads += 1
+                reads += 1
+        return reads
 
 
 def family(address: str) -> socket.AddressFamily:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -48,13 +48,13 @@ class Pairs:
         """The median ratio, each run measured by the raw one beside it."""
         return median(pair.ratio for pair in self.pairs)
 
-    def ours(self, name: str) -> float:
+    def ours(self, figure: Callable[[Run], float]) -> float:
         """Return the median of a figure of our runs."""
-        return median(getattr(pair.ours, name) for pair in self.pairs)
+        return median(figure(pair.ours) for pair in self.pairs)
 
-    def raw(self, name: str) -> float:
+    def raw(self, figure: Callable[[Run], float]) -> float:
         """Return the median of a figure of the raw runs beside ours."""
-        return median(getattr(pair.raw, name) for pair in self.pairs)
+        return median(figure(pair.raw) for pair in self.pairs)
 
 
 @dataclass(frozen=True, slots=True)

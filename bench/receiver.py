@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from flare_async.net.session import Session
 from flare_async.roles.context import Context, open_context
 from flare_async.transfer.digest import tensor_digest
 from flare_async.transfer.sink import MemorySink
+from flare_async.transports.tcp import split_address
 from flare_async.wire.session import OpenOptions, Side
 
 __all__ = ["Setting"]
@@ -53,10 +53,13 @@ class Setting:
 class Receiver:
     """The three ways, from one sender."""
 
-    def __init__(self, setting: Setting, context: Context, raw: RawReceiver) -> None:
+    def __init__(
+        self, setting: Setting, context: Context, raw: RawReceiver, tally: Counter[str]
+    ) -> None:
         self._ref = ref_from(setting.ref)
         self._downloader = context.downloader
         self._raw = raw
+        self._tally = tally
         self._nbytes = setting.nbytes
         self._buffer = np.ones(setting.nbytes, np.uint8).data
         self._ways: dict[str, Callable[[Session], Awaitable[None]]] = {
@@ -65,26 +68,26 @@ class Receiver:
             "verified": self._fetch_verified,
         }
 
-    async def obey(self, session: Session, tally: Counter[str]) -> None:
+    async def obey(self, session: Session) -> None:
         """Do what the parent says, until it says no more."""
         async for command in commands():
             if command == "digest":
                 say({"digest": tensor_digest(self._buffer).hex()})
             else:
-                await self._measure(command, session, tally)
+                await self._measure(command, session)
 
-    async def _measure(self, way: str, session: Session, tally: Counter[str]) -> None:
+    async def _measure(self, way: str, session: Session) -> None:
         # Where a host takes back what a virtual machine has freed, the first touch of memory
         # measures the host: the same memory is touched and freed right before every run.
         fresh = first_touch(self._nbytes)
-        tally.clear()
+        self._tally.clear()
         used, began = cpu_seconds(), time.perf_counter()
         await self._ways[way](session)
         seconds = time.perf_counter() - began
-        say({"seconds": seconds, "cpu": cpu_seconds() - used, "touch_s": fresh, **tally})
+        say({"seconds": seconds, "cpu": cpu_seconds() - used, "touch_s": fresh, **self._tally})
 
     async def _fetch_raw(self, _: Session) -> None:
-        self._raw.fetch(self._buffer)
+        self._tally["reads"] = self._raw.fetch(self._buffer)
 
     async def _fetch_channel(self, session: Session) -> None:
         channel = session.open(BULK_TOPIC, b"", OpenOptions(end=True, leased=True))
@@ -110,8 +113,7 @@ async def connect(setting: Setting, network: Transports, tally: Counter[str]) ->
     if setting.ours.startswith("unix:"):
         await loop.create_unix_connection(lambda: link, setting.ours.removeprefix("unix://"))
     else:
-        parts = urlsplit(setting.ours)
-        await loop.create_connection(lambda: link, parts.hostname, parts.port)
+        await loop.create_connection(lambda: link, *split_address(setting.ours))
     return link
 
 
@@ -121,11 +123,11 @@ async def main(arguments: Sequence[str]) -> None:
     network, tally = Transports(LIMITS), Counter[str]()
     async with open_context(LoopClock(), SystemRandom(), network, LIMITS) as context:
         with RawReceiver(setting.raw) as raw:
-            receiver = Receiver(setting, context, raw)
+            receiver = Receiver(setting, context, raw, tally)
             link = await connect(setting, network, tally)
             endpoint = context.endpoint("receiver", "client")
             async with Session(link, Side.CONNECTOR, endpoint) as session:
-                await receiver.obey(session, tally)
+                await receiver.obey(session)
 
 
 if __name__ == "__main__":

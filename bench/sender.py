@@ -99,7 +99,8 @@ def ref_text(ref: TensorRef) -> str:
 def ref_from(text: str) -> TensorRef:
     """Return what ``ref_text`` wrote."""
     fields = json.loads(text)
-    return TensorRef(**{**fields, "layout": bytes.fromhex(fields["layout"])})
+    fields["layout"] = bytes.fromhex(fields["layout"])
+    return TensorRef(**fields)
 
 
 async def main() -> None:

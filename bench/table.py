@@ -48,11 +48,11 @@ class Report:
 
     def show(self, *, as_json: bool, out: TextIO | None = None) -> None:
         """Print the table, or the document and nothing else."""
-        out = sys.stdout if out is None else out
+        to = out or sys.stdout
         if as_json:
-            out.write(json.dumps(self.document(), indent=1) + "\n")
+            to.write(json.dumps(self.document(), indent=1) + "\n")
             return
-        console = Console(file=out, width=None if out.isatty() else 132, soft_wrap=False)
+        console = Console(file=to, width=None if to.isatty() else 132)
         console.print(self._table())
         facts = ", ".join(f"{name} {value}" for name, value in machine_facts().items())
         console.print(facts, style="dim", highlight=False)

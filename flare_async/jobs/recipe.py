@@ -47,7 +47,7 @@ class Recipe(ABC):
         positive("min_clients", self.min_clients)
         positive("num_rounds", self.num_rounds)
 
-    def check_sites(self, sites: Sequence[str]) -> None:
+    def check_sites(self, sites: Sequence[str]) -> None:  # noqa: B027 - optional
         """Check what the recipe says of single sites; an environment asks before it starts.
 
         Raises:
