@@ -25,6 +25,7 @@ from flare_async.jobs.models import load_model
 from flare_async.jobs.recipe import Recipe, positive
 from flare_async.jobs.site import Plain
 from flare_async.jobs.work import EvaluateFunction, Framework, TrainFunction, Work
+from flare_async.limits import Limits
 from flare_async.model import MetaKey, ParamsType
 from flare_async.recipes.stopping import Patience, StopCondition
 from flare_async.roles.messages import Scalar
@@ -146,7 +147,7 @@ class FedAvgRecipe(Recipe):
         sites = cohort.choose(number, self.clients_per_round, self.over_select)
         trained, received = MetricMean(), MetricMean()
         async with cohort.recording(task, sites, self.min_clients) as record:
-            with self._mean(model, sites) as mean:
+            with self._mean(model, sites, cohort.server.context.limits) as mean:
                 async with cohort.round(
                     task,
                     model,
@@ -206,9 +207,11 @@ class FedAvgRecipe(Recipe):
             raise UpdateRefused(site, f"NUM_STEPS_CURRENT_ROUND is {steps!r:.40}, not a number")
         return steps * (self.aggregation_weights or {}).get(site, 1.0)
 
-    def _mean(self, model: TensorSet, sites: tuple[str, ...]) -> WeightedMean:
+    def _mean(
+        self, model: TensorSet, sites: tuple[str, ...], limits: Limits | None = None
+    ) -> WeightedMean:
         options = MeanOptions(accumulator=self.accumulator, exclude=self.exclude_vars)
-        return WeightedMean(model, order=sites, options=options)
+        return WeightedMean(model, order=sites, limits=limits, options=options)
 
     def _load(self) -> tuple[TensorSet, Framework]:
         return load_model(self.model, self.initial_ckpt)

@@ -115,7 +115,7 @@ class History:
         try:
             import pandas
         except ImportError as exc:
-            raise MissingExtra("pandas", "sklearn") from exc
+            raise MissingExtra("pandas", "pandas") from exc
         rows = [
             {"round": record.number, **site.row()}
             for record in self.rounds

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import platform
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str,
     if recipe.torch_filename is not None:
         await _keep_torch(store, recipe.torch_filename, run.model)
         await _keep_torch(store, f"best_{recipe.torch_filename}", run.best_model)
+    if run.cause is not None and not isinstance(run.cause, FlareError):
+        lines = traceback.format_exception(run.cause)
+        await store.write("traceback.txt", ["".join(lines).encode()])
     document = finite(summary(run, recipe, setting))
     await store.write("run.json", [json.dumps(document, indent=2).encode(), b"\n"])
 

@@ -9,6 +9,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from flare_async.errors import ConfigError, TensorFormatError
 from flare_async.jobs.work import Framework
 from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["load_model"]
 
@@ -60,8 +64,7 @@ def params_of(model: object) -> Mapping[str, object]:
         model = instance_of(model)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        state: Mapping[str, object] = model.state_dict()
-        return state
+        return cast("Mapping[str, object]", cast("nn.Module", model).state_dict())
     if isinstance(model, Mapping):
         return model
     if isinstance(model, np.ndarray | list):

@@ -96,11 +96,9 @@ class Recipe(ABC):
                 "a worker loads this file to find the training function and must not run it",
                 'put the call under if __name__ == "__main__":',
             )
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._execute_here(env, check=check)
-        return self._execute_aside(env, check=check)
+        if loop_is_running():
+            return self._execute_aside(env, check=check)
+        return self._execute_here(env, check=check)
 
     def _execute_here(self, env: Env, *, check: bool) -> Run:
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -122,6 +120,15 @@ class Recipe(ABC):
         if failed:
             raise failed[0]
         return found[0]
+
+
+def loop_is_running() -> bool:
+    """Whether this thread runs an event loop already, as a notebook's does."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def positive(field: str, value: object) -> int:

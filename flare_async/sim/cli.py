@@ -71,7 +71,7 @@ Exit status: 0 completed, 1 the run failed, 2 usage or configuration, 3 connecti
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    show_default="cores",
+    show_default="1; processes: a core less than there are",
     help="How many threads or processes train at once.",
 )
 @click.option(

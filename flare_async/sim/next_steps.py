@@ -30,16 +30,32 @@ def next_steps(facts: RunFacts, extras: Extras) -> list[Step]:
         record = "history.jsonl" if facts.history.rounds else "run.json"
         return [
             Step(f"cat {shlex.quote(str(facts.folder / record))}", "what was reached"),
-            Step(f"{again} --workers inline", "run user code on the main thread: plain tracebacks"),
+            Step(
+                having(again, "--workers", "inline"),
+                "run user code on the main thread: plain tracebacks",
+            ),
             Step(f"{again} --json", "the error and its causes as one document"),
         ]
     steps = [
-        Step(f"{again} --seed {facts.seed} --transport tcp", "the same bits over real sockets"),
-        Step(f"{again} --seed {facts.seed + 1}", "other random numbers"),
+        Step(
+            having(having(again, "--seed", facts.seed), "--transport", "tcp"),
+            "the same bits over real sockets",
+        ),
+        Step(having(again, "--seed", facts.seed + 1), "other random numbers"),
     ]
     if extras.class_counts:
         steps.append(Step(f"{COMMAND} --alpha 0.1", "sites that are less alike"))
         steps.append(Step(f"{COMMAND} --clients 100 --rounds 20", "many small sites"))
     else:
-        steps.append(Step(f"{again} --clients {2 * facts.clients}", "twice as many sites"))
+        steps.append(Step(having(again, "--clients", 2 * facts.clients), "twice as many sites"))
     return steps
+
+
+def having(command: str, option: str, value: object) -> str:
+    """Return the command with that value of an option, in place of a former one."""
+    words = shlex.split(command)
+    if option in words[:-1]:
+        words[words.index(option) + 1] = str(value)
+    else:
+        words += [option, str(value)]
+    return shlex.join(words)

@@ -67,11 +67,9 @@ class Simulation:
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             run.end(RunStatus.ABORTED)
             raise
-        except Exception as exc:
-            error = sole_error(exc)
-            if not isinstance(error, FlareError):
-                log.exception("run_failed", run=run.run_id, exc_info=error)
-            run.end(RunStatus.ABORTED if run.was_aborted else RunStatus.FAILED, error)
+        except Exception as exc:  # noqa: BLE001 - what a run fails with is its result
+            status = RunStatus.ABORTED if run.was_aborted else RunStatus.FAILED
+            run.end(status, sole_error(exc))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._conclude()
