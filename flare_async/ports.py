@@ -47,6 +47,9 @@ class Random(Protocol):
     def stream(self, name: str) -> random.Random:
         """Return the generator of that name; the same object at every call."""
 
+    def once(self, name: str) -> random.Random:
+        """Return a new generator of that name, for a few draws; it is not kept."""
+
     def token(self, nbytes: int) -> bytes:
         """Return unpredictable bytes (in simulation: reproducible ones)."""
 

@@ -161,7 +161,7 @@ class FedAvgRecipe(Recipe):
                     async for site, update in updates:
                         trained.add(site, update.metrics, update.weight)
                         received.add(site, *self._received(update))
-                    result = mean.finish()
+                    result = await cohort.finish(mean)
                     await cohort.checkpoint(result, number + 1)
             record.metrics = trained.mean(sites)
             lost = await self._judge(cohort, model, number, received.mean(sites), patience)

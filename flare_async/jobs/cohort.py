@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import anyio
 
 from flare_async.errors import FlareError
 from flare_async.jobs.events import (
@@ -18,18 +21,22 @@ from flare_async.jobs.events import (
 )
 from flare_async.jobs.history import ModelRecord, RoundRecord, dumps
 from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
+from flare_async.limits import MIB
 from flare_async.ports import Store
 from flare_async.roles.cohort import Cohort
 from flare_async.roles.outcome import SiteRecord
 from flare_async.roles.round import RoundTask
 from flare_async.roles.server import Server
 from flare_async.transfer.files import file_chunks
+from flare_async.transfer.mean import WeightedMean
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
     from flare_async.jobs.metrics import Better
 
 __all__ = ["CohortSetting", "JobCohort", "Recording"]
+
+INLINE_BYTES = 4 * MIB  # of model: a few milliseconds of arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,20 @@ class JobCohort(Cohort):
         line = dumps(self.history.row(record))
         await self._store.append("history.jsonl", line.encode() + b"\n")
         self._observer_of_run(RoundFinished(record))
+
+    async def finish(self, mean: WeightedMean) -> TensorSet:
+        """Return the mean's new model; a large one is computed off the loop.
+
+        Waits for arithmetic only; cancelling waits for its end.
+
+        Raises:
+            LocalProtocolError: no update was committed.
+        """
+        if mean.nbytes <= INLINE_BYTES:
+            return mean.finish()
+        with anyio.CancelScope(shield=True):  # the thread would go on anyway
+            model = await asyncio.to_thread(mean.finish)
+        return model
 
     async def checkpoint(self, model: TensorSet, version: int) -> None:
         """Keep ``model`` as the run's global model; on return it can be read back."""

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 __all__ = ["Better", "MetricMean", "by_key"]
 
+MAX_WEIGHT = 2.0**53  # as for updates
+
 Better: TypeAlias = Callable[[Mapping[str, float], Mapping[str, float] | None], bool]
 
 
@@ -39,18 +41,21 @@ class MetricMean:
         self._sites: dict[str, tuple[Mapping[str, float], float]] = {}
 
     def add(self, site: str, metrics: Mapping[str, float], weight: float) -> None:
-        """Take a site's metrics; one with a weight of 0 has measured nothing."""
-        if metrics and weight > 0:
-            self._sites[site] = (metrics, weight)
+        """Take a site's metrics, as far as they are finite.
+
+        A weight that is not above 0 and up to 2**53 has measured nothing: one site must not turn
+        everybody's mean into NaN, or be all that counts.
+        """
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        if finite and 0 < weight <= MAX_WEIGHT:
+            self._sites[site] = (finite, weight)
 
     def mean(self, order: Sequence[str]) -> dict[str, float]:
-        """Return the means; a metric that some of the adding sites lack is left out."""
-        present = [self._sites[site] for site in order if site in self._sites]
-        if not present:
-            return {}
-        names = [name for name in present[0][0] if all(name in metrics for metrics, _ in present)]
-        total = sum(weight for _, weight in present)
-        return {
-            name: sum(metrics[name] * weight for metrics, weight in present) / total
-            for name in names
-        }
+        """Return the mean of each metric over the sites that sent a number for it."""
+        sums: dict[str, list[float]] = {}
+        for metrics, weight in (self._sites[site] for site in order if site in self._sites):
+            for name, value in metrics.items():
+                total = sums.setdefault(name, [0.0, 0.0])
+                total[0] += value * weight
+                total[1] += weight
+        return {name: total / weight for name, (total, weight) in sums.items()}

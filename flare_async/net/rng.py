@@ -24,8 +24,12 @@ class SystemRandom:
         """Return the generator of that name; the same object at every call."""
         found = self._streams.get(name)
         if found is None:
-            found = self._streams[name] = random.Random(secrets.token_bytes(32))
+            found = self._streams[name] = self.once(name)
         return found
+
+    def once(self, name: str) -> random.Random:
+        """Return a new generator; nothing is kept."""
+        return random.Random(secrets.token_bytes(32))
 
     def token(self, nbytes: int) -> bytes:
         """Return bytes that nobody can predict."""
@@ -45,9 +49,13 @@ class SeededRandom:
         """Return the generator of that name; the same object at every call."""
         found = self._streams.get(name)
         if found is None:
-            # A string seed is hashed with SHA-512, so PYTHONHASHSEED has no say in it.
-            found = self._streams[name] = random.Random(f"{self.seed}:{name}")
+            found = self._streams[name] = self.once(name)
         return found
+
+    def once(self, name: str) -> random.Random:
+        """Return a new generator that depends on seed and name only; nothing is kept."""
+        # A string seed is hashed with SHA-512, so PYTHONHASHSEED has no say in it.
+        return random.Random(f"{self.seed}:{name}")
 
     def token(self, nbytes: int) -> bytes:
         """Return the next reproducible bytes; worthless as a secret."""

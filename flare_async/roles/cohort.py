@@ -52,7 +52,7 @@ class Cohort:
             count = min(count, math.ceil(size * over_select))
         if count == len(self.sites):
             return self.sites
-        stream = self.server.context.random.stream(f"sites of round {number}")
+        stream = self.server.context.random.once(f"sites of round {number}")
         chosen = set(stream.sample(range(len(self.sites)), count))
         return tuple(site for index, site in enumerate(self.sites) if index in chosen)
 

@@ -79,6 +79,7 @@ class WeightedMean:
         self._staged: dict[str, tuple[StagedUpdate, float, ParamsType]] = {}
         self._adding: tuple[Contribution, Iterator[None]] | None = None
         self._sites: list[tuple[str, float]] = []
+        self.nbytes = model.nbytes
         self._ended: str | None = None
         self._closed = False
 

@@ -27,9 +27,17 @@ def test_the_mean_is_weighted():
     assert mean_of(entries) == {"acc": 0.625, "loss": 2.0}
 
 
-def test_a_metric_that_some_sites_lack_is_left_out():
-    """A mean over other sites than those of the rest would mislead."""
-    assert mean_of([("a", {"x": 1.0, "y": 2.0}, 1.0), ("b", {"x": 3.0}, 1.0)]) == {"x": 2.0}
+def test_each_metric_is_the_mean_of_the_sites_that_sent_it():
+    """One site that lacks a metric must not take it from all the others."""
+    sites = [("a", {"x": 1.0, "y": 2.0}, 1.0), ("b", {"x": 3.0}, 1.0)]
+    assert mean_of(sites) == {"x": 2.0, "y": 2.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_does_not_count(value):
+    """One diverging site must neither hide the best model nor be it."""
+    sites = [("a", {"x": 1.0}, 1.0), ("b", {"x": value, "y": 4.0}, 1.0)]
+    assert mean_of(sites) == {"x": 1.0, "y": 4.0}
 
 
 def test_a_site_without_any_metric_does_not_count():
@@ -37,7 +45,7 @@ def test_a_site_without_any_metric_does_not_count():
     assert mean_of([("a", {"x": 1.0}, 1.0), ("b", {}, 9.0)]) == {"x": 1.0}
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf, 2.0**54])
 def test_a_site_whose_weight_is_not_above_zero_does_not_count(weight):
     """A site without validation examples has measured nothing."""
     assert mean_of([("a", {"x": 1.0}, 2.0), ("b", {"x": 9.0}, weight)]) == {"x": 1.0}

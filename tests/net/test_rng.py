@@ -44,3 +44,12 @@ def test_system_tokens_have_their_length_and_differ():
     first, second = port.token(16), port.token(16)
     assert (len(first), len(second)) == (16, 16)
     assert first != second
+
+
+def test_a_generator_for_once_is_not_kept():
+    """A run of many rounds draws once a round; two and a half kilobytes each would add up."""
+    made = SeededRandom(7)
+    first, second = made.once("sites of round 3"), made.once("sites of round 3")
+    assert first is not second
+    assert first.random() == second.random() == made.stream("sites of round 3").random()
+    assert SystemRandom().once("a").random() != SystemRandom().once("a").random()

@@ -413,3 +413,16 @@ def test_options_of_a_site_that_does_not_exist_are_refused(tmp_path, name):
     )
     with pytest.raises(ConfigError, match=f"{name}=.*site-9.*no such sites"):
         recipe.execute(SimEnv(num_clients=2, workspace_root=tmp_path))
+
+
+def test_a_large_model_is_averaged_off_the_loop_with_the_same_bits(tmp_path):
+    """Above four megabytes the last arithmetic happens in a worker thread."""
+    model = {"w": np.linspace(0, 1, 2 << 20, dtype=np.float32)}
+
+    def add(received, site):
+        return FLModel(params={"w": received.params["w"] + np.float32(site.index)})
+
+    recipe = FedAvgRecipe(model=model, train=add, min_clients=3, num_rounds=1)
+    run = recipe.execute(SimEnv(num_clients=3, workspace_root=tmp_path))
+    sums = sum((model["w"] + np.float32(index)).astype(np.float64) for index in range(3))
+    assert np.array_equal(run.model.numpy()["w"], (sums / 3).astype(np.float32))
