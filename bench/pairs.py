@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Self
 
-from bench.child import Child
+from bench.child import Child, Message
+from bench.cpu import ANY_CORE
+from bench.size import format_size
 
 __all__ = ["Pair", "Pairs", "Run", "Wire"]
 
@@ -59,12 +61,13 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What is transferred, and over what: ``nbytes`` in ``tensors`` tensors."""
+    """What is transferred, over what, and the cores of sender and receiver."""
 
     transport: str
     nbytes: int
     tensors: int
     frame: int
+    cores: tuple[int, int] = (ANY_CORE, ANY_CORE)
 
     @contextmanager
     def opened(self, *, counting: bool = False) -> Iterator[Peers]:
@@ -72,14 +75,20 @@ class Wire:
         with tempfile.TemporaryDirectory(prefix="fb-") as folder:
             first = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"unix://{folder}/ours"
             second = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"unix://{folder}/raw"
-            sent = {"nbytes": self.nbytes, "tensors": self.tensors, "frame": self.frame}
-            where = {"address": first, "raw_address": second}
+            sent: Message = {"nbytes": self.nbytes, "tensors": self.tensors, "frame": self.frame}
+            core = self.cores[0]
+            where: Message = {"address": first, "raw_address": second, "core": core}
             with Child("bench.sender", {**where, **sent}) as sender:
                 found = sender.hear()
                 digest = str(found.pop("digest"))
-                setting = {**found, "nbytes": self.nbytes, "counting": counting}
-                with Child("bench.receiver", setting) as receiver:
+                core = self.cores[1]
+                asked: Message = {"nbytes": self.nbytes, "counting": counting, "core": core}
+                with Child("bench.receiver", {**found, **asked}) as receiver:
                     yield Peers(sender, receiver, self.nbytes, digest)
+
+    def __str__(self) -> str:
+        pinned = "" if ANY_CORE in self.cores else ", a core each"
+        return f"{self.transport}, {format_size(self.nbytes)}{pinned}"
 
     def rounded(self) -> Self:
         """Return the same with tensors of equal length."""

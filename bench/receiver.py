@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.ceilings import RawReceiver
-from bench.cpu import cpu_seconds
+from bench.cpu import ANY_CORE, cpu_seconds, pin
 from bench.pipe import commands, say
 from bench.sender import BULK_TOPIC, LIMITS, ref_from
 from bench.watched import WatchedLink
@@ -48,6 +48,7 @@ class Setting:
     ref: str
     nbytes: int
     counting: bool = False
+    core: int = ANY_CORE
 
 
 class Receiver:
@@ -120,6 +121,7 @@ async def connect(setting: Setting, network: Transports, tally: Counter[str]) ->
 async def main(arguments: Sequence[str]) -> None:
     """Receive as the command line says."""
     setting = Setting(**json.loads(arguments[0]))
+    pin(setting.core)
     network, tally = Transports(LIMITS), Counter[str]()
     async with open_context(LoopClock(), SystemRandom(), network, LIMITS) as context:
         with RawReceiver(setting.raw) as raw:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bench.ceilings import RawSender
-from bench.cpu import cpu_seconds
+from bench.cpu import ANY_CORE, cpu_seconds, pin
 from bench.pipe import commands, say
 from flare_async.jobs.loops import new_loop
 from flare_async.limits import Limits
@@ -47,6 +47,7 @@ class Setting:
     nbytes: int
     tensors: int
     frame: int
+    core: int = ANY_CORE
 
 
 class Sender:
@@ -106,6 +107,7 @@ def ref_from(text: str) -> TensorRef:
 async def main() -> None:
     """Send as the command line says."""
     setting = Setting(**json.loads(sys.argv[1]))
+    pin(setting.core)
     network = Transports(LIMITS)
     async with open_context(LoopClock(), SystemRandom(), network, LIMITS) as context:
         listener = await network.listen(setting.address)

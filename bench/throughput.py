@@ -4,7 +4,9 @@ The ceiling is a pair of blocking sockets that send from the same memory and rec
 touched buffer in frames of the same size. ``channel`` is one leased channel; ``verified`` is an
 offer that is pulled into fresh tensors, digests on. The first pull, which computes the owner's
 digests, stands apart. Runs alternate (raw, channel, raw, verified), and a ratio is the median over
-pairs of neighbours. ``--counts`` adds what happens on the link, from a run of its own.
+pairs of neighbours. Each process has a core of its own where there are two: the kernel otherwise
+puts both on one or on two, as it pleases, and the same program is half as fast in one run as in
+the next. ``--counts`` adds what happens on the link, from a run of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
+from bench.cpu import ANY_CORE, two_cores
 from bench.pairs import Pair, Pairs, Run, Wire
-from bench.size import format_size, parse_size
+from bench.size import parse_size
 from bench.table import Report, Row
 from flare_async.limits import MIB
 
@@ -36,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     rows: list[Row] = []
     for transport in options.transport or ("tcp", "unix"):
-        wire = Wire(transport, options.bytes, options.tensors, options.frame).rounded()
+        cores = (ANY_CORE, ANY_CORE) if options.unpinned else two_cores()
+        wire = Wire(transport, options.bytes, options.tensors, options.frame, cores).rounded()
         rows += wire_rows(wire, options.pairs)
         if options.counts:
             rows += count_rows(wire)
@@ -51,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--pairs", type=int, default=7, help="of runs, for each way (7)")
     found.add_argument("--tensors", type=int, default=16, help="that the bytes make up (16)")
     found.add_argument("--frame", type=parse_size, default=MIB, help="the raw frames' (1MiB)")
+    found.add_argument("--unpinned", action="store_true", help="let the scheduler choose cores")
     found.add_argument("--counts", action="store_true", help="count reads and frames as well")
     found.add_argument("--json", action="store_true", help="print one JSON document")
     return found
@@ -58,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def wire_rows(wire: Wire, count: int) -> list[Row]:
     """Run all pairs of one transport and return their rows."""
-    name = f"{wire.transport}, {format_size(wire.nbytes)}"
+    name = str(wire)
     pairs: dict[str, list[Pair]] = {way: [] for way in WAYS}
     with wire.opened() as peers:
         for way in ("raw", "channel"):

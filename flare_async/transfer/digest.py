@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import xxhash
 from blake3 import blake3
 
 from flare_async.limits import MIB
 
-__all__ = ["CHUNK", "CHUNK_DIGEST", "DigestBuilder", "chunk_digests", "tensor_digest"]
+__all__ = [
+    "CHUNK",
+    "CHUNK_DIGEST",
+    "DigestBuilder",
+    "TensorHasher",
+    "chunk_digests",
+    "tensor_digest",
+    "tensor_hasher",
+]
 
 CHUNK: Final = MIB
 CHUNK_DIGEST: Final = 8  # bytes of one chunk's xxh3_64, big-endian
@@ -18,6 +26,21 @@ CHUNK_DIGEST: Final = 8  # bytes of one chunk's xxh3_64, big-endian
 def tensor_digest(view: memoryview | bytes) -> bytes:
     """Return the blake3 digest (32 bytes) of a tensor's bytes."""
     return blake3(view).digest()
+
+
+class TensorHasher(Protocol):
+    """Makes a tensor's digest from its bytes in order, however they are cut."""
+
+    def update(self, data: memoryview | bytes, /) -> object:
+        """Take the next bytes."""
+
+    def digest(self) -> bytes:
+        """Return the digest of all bytes so far."""
+
+
+def tensor_hasher() -> TensorHasher:
+    """Return what makes the same digest as ``tensor_digest``, piece by piece."""
+    return blake3()
 
 
 def chunk_digests(view: memoryview | bytes, chunk: int = CHUNK) -> bytes:

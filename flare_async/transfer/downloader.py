@@ -20,7 +20,7 @@ from flare_async.errors import (
 from flare_async.limits import Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
-from flare_async.transfer.digest import DigestBuilder
+from flare_async.transfer.digest import TensorHasher, tensor_hasher
 from flare_async.transfer.pull import (
     LAYOUT_BYTES,
     PULL_SCHEMA,
@@ -133,7 +133,7 @@ class Pull:
     tries: int
     have: int = 0
     view: memoryview | None = None
-    hashed: DigestBuilder | None = None
+    hashed: TensorHasher | None = None
     channel: Channel | None = None
 
     def start(self) -> None:
@@ -147,7 +147,7 @@ class Pull:
             return
         if self.view is None:
             self.view = self.sink.destination(self.spec.name, 0, size)
-            self.hashed = DigestBuilder()
+            self.hashed = tensor_hasher()
         options = OpenOptions(end=True, leased=True)
         self.channel = self.session.open(PULL_TOPIC, request, options)
         self.channel.lease(self.view[self.have :], self._on_landed)
@@ -197,7 +197,7 @@ class Pull:
         self.tries -= 1
         if isinstance(error, DigestMismatch):
             self.have = 0
-            self.hashed = DigestBuilder()
+            self.hashed = tensor_hasher()
         self.start()
 
     def _take(self, trailer: bytes) -> bool:

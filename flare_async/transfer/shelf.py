@@ -15,7 +15,7 @@ from flare_async.limits import MIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.ports import Clock, Random
-from flare_async.transfer.digest import tensor_digest
+from flare_async.transfer.digest import tensor_digest, tensor_hasher
 from flare_async.transfer.pull import (
     PULL_SCHEMA,
     PULL_TOPIC,
@@ -202,9 +202,7 @@ class Shelf:
 
 def digest_of(source: TensorSource, name: str) -> bytes:
     """Return the digest of one tensor of a source."""
-    from flare_async.transfer.digest import DigestBuilder
-
-    builder = DigestBuilder()
+    hasher = tensor_hasher()
     for chunk in source.chunks(name):
-        builder.update(chunk)
-    return builder.digest()
+        hasher.update(chunk)
+    return hasher.digest()
