@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -139,7 +139,7 @@ class JobCohort(Cohort):
             return mean.finish()
         with anyio.CancelScope(shield=True):  # the thread would go on anyway
             model = await asyncio.to_thread(mean.finish)
-        return model
+        return model  # noqa: RET504 - a cancel scope may end its block without a return
 
     async def checkpoint(self, model: TensorSet, version: int) -> None:
         """Keep ``model`` as the run's global model; on return it can be read back."""
@@ -169,6 +169,17 @@ class JobCohort(Cohort):
     def site_finished(self, number: int, record: SiteRecord) -> None:
         """Keep and pass on how a site's part ended, in seconds of the run."""
         started, ended = record.started - self._origin, record.ended - self._origin
-        shifted = replace(record, started=started, ended=ended)
+        shifted = SiteRecord(
+            record.site,
+            record.status,
+            started,
+            ended,
+            record.train_seconds,
+            record.weight,
+            record.metrics,
+            record.reason,
+            record.bytes_down,
+            record.bytes_up,
+        )
         self._records[record.site] = shifted
         self._observer_of_run(SiteFinished(number, shifted))

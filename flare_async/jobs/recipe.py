@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from flare_async.errors import ConfigError
-from flare_async.jobs.loops import new_loop
+from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import Work, inside_worker
 
@@ -101,7 +101,7 @@ class Recipe(ABC):
         return self._execute_here(env, check=check)
 
     def _execute_here(self, env: Env, *, check: bool) -> Run:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
+        with calm_collector(), asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(self.run(env, check=check))
 
     def _execute_aside(self, env: Env, *, check: bool) -> Run:

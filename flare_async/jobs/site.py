@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import numpy as np
 
@@ -75,6 +75,19 @@ class SiteInfo:
     round_number: int = 0
     total_rounds: int = 1
     config: Mapping[str, Plain] = field(default_factory=dict)
+
+    def at(self, job_id: str, round_number: int, total_rounds: int) -> Self:
+        """Return the same site in a round of a job."""
+        return type(self)(
+            name=self.name,
+            index=self.index,
+            num_sites=self.num_sites,
+            job_id=job_id,
+            seed=self.seed,
+            round_number=round_number,
+            total_rounds=total_rounds,
+            config=self.config,
+        )
 
     def __post_init__(self) -> None:
         for name in ("index", "num_sites", "seed", "round_number", "total_rounds"):

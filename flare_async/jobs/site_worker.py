@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flare_async.errors import TensorFormatError, TrainingFailed
 from flare_async.jobs.site import SiteInfo
@@ -34,12 +34,7 @@ class SiteWorker:
         Raises:
             TrainingFailed: user code raised, or returned no usable model.
         """
-        info = replace(
-            self.info,
-            job_id=task.job,
-            round_number=task.round_number,
-            total_rounds=task.total_rounds,
-        )
+        info = self.info.at(task.job, task.round_number, task.total_rounds)
         received: Mapping[str, float] = {}
         if self.work.evaluate is not None:
             evaluated = await self.spawner.run(

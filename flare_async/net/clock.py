@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from flare_async.ports import Timer
@@ -13,7 +14,9 @@ __all__ = ["LoopClock"]
 class LoopClock:
     """Tell the time of one event loop and call back on it."""
 
-    __slots__ = ("_loop",)
+    __slots__ = ("_loop", "now")
+
+    now: Callable[[], float]  # monotonic seconds of the loop
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Bind to ``loop``, by default the running one.
@@ -22,10 +25,10 @@ class LoopClock:
             RuntimeError: no loop was given and none is running.
         """
         self._loop = asyncio.get_running_loop() if loop is None else loop
-
-    def now(self) -> float:
-        """Return the loop's monotonic seconds."""
-        return self._loop.time()
+        # uvloop tells the time of its last turn, in whole milliseconds of the same clock. Bound
+        # here and not wrapped in a method, because it is asked for with every frame.
+        ticks = type(self._loop).__module__.startswith("uvloop")
+        self.now = time.monotonic if ticks else self._loop.time
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` on the loop at ``when``; the handle cancels it."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from flare_async.errors import MissingExtra
-from flare_async.jobs.loops import new_loop
+from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.run import Run
 from flare_async.sim.env import SimEnv
@@ -103,7 +103,7 @@ def _run(recipe: Recipe, env: SimEnv, interrupts: Interrupts) -> Run:
             interrupts.watch(run)
 
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
+        with calm_collector(), asyncio.Runner(loop_factory=new_loop) as runner:
             if interrupts.count == 0:
                 runner.run(drive())
     except KeyboardInterrupt:

@@ -1,0 +1,81 @@
+"""The messages on one task's channel, and the end of such a channel."""
+
+from __future__ import annotations
+
+from weakref import WeakSet
+
+from flare_async.errors import FlareError
+from flare_async.net.channel import Channel
+from flare_async.net.messages import Messages
+from flare_async.net.session import Session
+from flare_async.roles.messages import TASK_SCHEMA, TaskMessage
+from flare_async.wire.frames import ResetCode
+
+__all__ = ["Leftovers", "TaskStream"]
+
+KEPT = 4  # tasks later, a site that works in order has long ended its side of this one
+
+
+class TaskStream(Messages[TaskMessage]):
+    """Typed messages of a task's channel; ``finish`` and ``reset`` never raise."""
+
+    __slots__ = ()
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel, TASK_SCHEMA)
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes are here that nobody has received."""
+        return bool(self._buffer) or has_unread(self.channel)
+
+    def tell(self, message: TaskMessage) -> bool:
+        """Send a message if the channel still carries one; what it cannot carry resets it."""
+        if self.channel.is_open:
+            try:
+                self.post(message)
+            except FlareError as exc:
+                self.channel.reset(ResetCode.INTERNAL, exc.code)
+        return self.channel.is_open
+
+    def finish(self, message: TaskMessage | None = None) -> None:
+        """Send the last message, if there is one, and end this direction."""
+        if self.channel.is_open and (message is None or self.tell(message)):
+            try:
+                self.channel.end()
+            except FlareError as exc:
+                self.channel.reset(ResetCode.INTERNAL, exc.code)
+
+    def reset(self, code: ResetCode, message: str) -> None:
+        """Give the channel up; harmless when it has ended."""
+        self.channel.reset(code, message)
+
+
+class Leftovers:
+    """Channels of tasks that are over here, until the site has ended its side too.
+
+    Nobody reads them any more, so nobody would notice a site that goes on sending or never ends:
+    such a channel would stay open as long as the session.
+    """
+
+    def __init__(self) -> None:
+        self._over: WeakSet[Channel] = WeakSet()
+
+    def add(self, channel: Channel) -> None:
+        """Take note that a task's channel is over on this side."""
+        self._over.add(channel)
+
+    def sweep(self, session: Session) -> None:
+        """Reset what brought more messages, and all but the latest that were not ended."""
+        waiting = [one for one in session.channels.values() if one in self._over]
+        for index, channel in enumerate(reversed(waiting)):
+            if has_unread(channel):
+                channel.reset(ResetCode.PROTOCOL, "a message after the last one")
+            elif index >= KEPT:
+                channel.reset(ResetCode.CANCELLED, "the task is over")
+
+
+def has_unread(channel: Channel) -> bool:
+    """Return whether bytes arrived on a channel that nobody has received."""
+    numbers = channel.statistics()
+    return numbers.received > numbers.consumed
