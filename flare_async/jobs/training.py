@@ -24,6 +24,7 @@ from flare_async.jobs.result import (
 from flare_async.jobs.site import Scalar, Site, SiteInfo
 from flare_async.jobs.work import EvaluateFunction, TrainFunction, Work
 from flare_async.model import FLModel, ParamsType
+from flare_async.roles.text import described, travelling
 from flare_async.transfer.pool import SlotPool
 from flare_async.transfer.tensors import TensorSet
 
@@ -146,15 +147,8 @@ def failure_of(site: str, error: BaseException) -> TrainingFailed:
     if len(shown) > MAX_TRACEBACK_LINES:
         cut = len(shown) - MAX_TRACEBACK_LINES + 1
         shown = [f"... {cut} lines", *shown[cut:]]
-    problem = f"{type(error).__name__}: {_text_of(error)}"
-    return TrainingFailed(site, problem[:MAX_PROBLEM], "\n".join(shown))
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - __str__ is user code too
-        return "<its str() failed>"
+    problem = described(error)
+    return TrainingFailed(site, problem[:MAX_PROBLEM], travelling("\n".join(shown)))
 
 
 def conclude(

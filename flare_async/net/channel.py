@@ -3,71 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-import anyio
 from anyio.abc import ObjectStream
 
-from flare_async.errors import AckStalled, ChannelReset, FlareError, LocalProtocolError
+from flare_async.errors import ChannelReset, FlareError, LocalProtocolError
+from flare_async.net.inflow import Chunk, Inflow
 from flare_async.net.outflow import Outflow, wake
-from flare_async.net.watchdog import Progress
 from flare_async.wire.frames import ResetCode
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
-    from flare_async.wire.session import ChannelStatistics
 
 __all__ = ["Channel", "Chunk"]
 
-Chunk: TypeAlias = bytes | bytearray | memoryview
 
-
-class Channel(ObjectStream[Chunk]):
+class Channel(Inflow, ObjectStream[Chunk]):
     """A byte stream in each direction; chunk borders carry no meaning.
 
     One task may send and one may receive at a time. ``topic`` and ``header`` came with the open.
     A channel ends when both directions have ended and everything was acknowledged, or by a reset
     of either side. Not created directly: ``Session.open`` and iterating over a session make them.
+
+    Its owner may set ``on_failed``, called once if the channel fails, and ``on_over``, called with
+    the channel once nothing more can happen on it; neither may block.
     """
 
     def __init__(self, session: Session, number: int, topic: str, *, urgent: bool) -> None:
-        self.session = session
-        self.id = number
-        self.topic = topic
+        super().__init__(session, number, topic)
         self.urgent = urgent
         self.header = b""
-        self.trailer = b""
-        self.failed: FlareError | None = None
         self.on_failed: Callable[[], None] | None = None
-        self._landed = 0
-        self._arrival = Progress(session.clock.now())
-        self._inbox: deque[Chunk] | None = None
-        self._lease: memoryview | None = None
-        self._on_landed: Callable[[int, int], None] | None = None
-        self._ended = False
+        self.on_over: Callable[[Channel], object] | None = None
         self._done = False
-        self._collects = False
-        self._receiver: asyncio.Future[None] | None = None
         self._out = Outflow()
 
     def __repr__(self) -> str:
         return f"<Channel {self.id} {self.topic} of {self.session.peer}>"
 
     @property
-    def peer(self) -> str:
-        """The name of the site or server on the other side."""
-        return self.session.peer
-
-    @property
     def is_open(self) -> bool:
         """Whether anything can still happen on the channel."""
         return not self._done and self.failed is None
-
-    def statistics(self) -> ChannelStatistics:
-        """Return bytes sent, acknowledged, received, consumed and unsent."""
-        return self.session.machine.statistics(self.id)
 
     # Sending
 
@@ -121,66 +99,6 @@ class Channel(ObjectStream[Chunk]):
         if not self._out.ended:
             self.end()
 
-    # Receiving
-
-    async def receive(self) -> Chunk:
-        """Return the next bytes, as they came; consuming them is what grants new credit.
-
-        Waits as long as the session lives: how long a peer may think is its caller's business, and
-        a link that died is noticed by its heartbeat. Cancelling loses nothing.
-
-        Raises:
-            anyio.EndOfStream: the peer has ended its direction and everything was received.
-            ChannelReset: the peer gave the channel up.
-            LinkError: the link was lost.
-        """
-        return await self._receive(None)
-
-    async def receive_moving(self) -> Chunk:
-        """Return the next bytes like ``receive``, but bounded by ``stall_timeout``.
-
-        Raises:
-            AckStalled: nothing arrived for ``stall_timeout`` seconds; the channel is reset.
-        """
-        return await self._receive(self.session.limits.stall_timeout)
-
-    def lease(self, view: memoryview, on_landed: Callable[[int, int], None] | None = None) -> None:
-        """Let arriving bytes land in ``view``, which starts at the stream's first byte.
-
-        Call it before the peer can send: right after ``open``. The bytes are untrusted until
-        verified. ``on_landed(offset, length)`` is told of each piece; it must not block.
-        """
-        if self._inbox or self._landed:
-            raise LocalProtocolError(f"{self!r} has received before it was leased")
-        self._lease = view
-        self._on_landed = on_landed
-        self.session.machine.lease(self.id)
-
-    def collect(self) -> None:
-        """Keep arriving payloads for ``collected``; for channels opened with ``leased``."""
-        self._collects = True
-
-    def collected(self) -> list[Chunk]:
-        """Return, once, what a collecting channel has kept."""
-        chunks, self._inbox = list(self._inbox or ()), None
-        return chunks
-
-    async def landed(self) -> bytes:
-        """Wait until the peer has ended its direction; return the closing frame's trailer.
-
-        Bounded by bytes that arrive: ``stall_timeout`` after the last one it gives up.
-
-        Raises:
-            AckStalled: nothing arrived for ``stall_timeout`` seconds; the channel is reset.
-            ChannelReset: the peer gave the channel up.
-            LinkError: the link was lost.
-        """
-        while not self._ended:
-            if self.failed is not None:
-                raise self.failed
-            await self._park(self.session.limits.stall_timeout)
-        return self.trailer
-
     # Ending
 
     def reset(self, code: ResetCode = ResetCode.CANCELLED, message: str = "") -> None:
@@ -199,35 +117,6 @@ class Channel(ObjectStream[Chunk]):
         """Take note that the channel was opened with its own direction already ended."""
         self._out.ended = True
 
-    def arrived(self, payload: Chunk) -> None:
-        """Take payload that landed in no lease."""
-        self._arrival.feed(self.session.clock.now())
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append(payload)
-        if not self._collects:
-            wake(self._receiver)
-
-    def landed_piece(self, length: int) -> None:
-        """Take note of bytes that landed in the lease."""
-        self._arrival.feed(self.session.clock.now())
-        offset = self._landed
-        self._landed += length
-        if self._on_landed is not None:
-            self._on_landed(offset, length)
-
-    def destination(self, offset: int, length: int) -> memoryview | None:
-        """Say where bytes of the stream may land."""
-        if self._lease is None or offset >= len(self._lease):
-            return None
-        return self._lease[offset : offset + length]
-
-    def ended(self, trailer: bytes) -> None:
-        """Take note that the peer has ended its direction."""
-        self._ended = True
-        self.trailer = trailer
-        wake(self._receiver)
-
     def credited(self) -> None:
         """Take note that the peer has acknowledged more."""
         self._out.credited(self)
@@ -239,6 +128,7 @@ class Channel(ObjectStream[Chunk]):
         self.on_failed = None
         self._out.stop()
         wake(self._receiver)
+        self._tell_over()
 
     def fail(self, error: FlareError) -> None:
         """Take note that the channel cannot go on; revokes the lease and wakes everybody."""
@@ -250,6 +140,7 @@ class Channel(ObjectStream[Chunk]):
         on_failed, self.on_failed = self.on_failed, None
         if on_failed is not None:
             on_failed()
+        self._tell_over()
 
     def give_up(self, error: FlareError, message: str, code: ResetCode = ResetCode.STALLED) -> None:
         """Reset towards the peer and fail here with ``error``."""
@@ -261,39 +152,13 @@ class Channel(ObjectStream[Chunk]):
 
     # Internals
 
+    def _tell_over(self) -> None:
+        on_over, self.on_over = self.on_over, None
+        if on_over is not None:
+            on_over(self)
+
     def _check_may_send(self) -> None:
         if self.failed is not None:
             raise self.failed
         if self._out.ended:
             raise LocalProtocolError(f"{self!r}: this direction has ended")
-
-    async def _receive(self, patience: float | None) -> Chunk:
-        while not self._inbox:
-            if self._ended:
-                raise anyio.EndOfStream
-            if self.failed is not None:
-                raise self.failed
-            await self._park(patience)
-        chunk = self._inbox.popleft()
-        if self.session.is_open(self.id):
-            self.session.consumed(self.id, len(chunk))
-        return chunk
-
-    async def _park(self, patience: float | None) -> None:
-        if self._receiver is not None:
-            raise LocalProtocolError(f"{self!r} already has a receiver")
-        self._receiver = future = self.session.new_future()
-        try:
-            if patience is None:
-                await future
-            else:
-                await self.session.watchdog.wait(future, self._arrival, patience, self._silent)
-        except AckStalled as exc:
-            self.give_up(exc, "nothing arrived")
-            raise
-        finally:
-            self._receiver = None
-
-    def _silent(self, idle: float) -> AckStalled:
-        numbers = self.statistics()
-        return AckStalled(self.peer, self.topic, numbers.received, numbers.consumed, idle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from flare_async.errors import ChannelReset, LinkLost
+from flare_async.errors import ChannelReset, LinkLost, RemoteProtocolError
 from flare_async.wire.events import (
     Arrived,
     Credited,
@@ -14,6 +14,7 @@ from flare_async.wire.events import (
     Finished,
     LandedBytes,
     Opened,
+    Overran,
     PeerHello,
     PeerLeft,
     Ponged,
@@ -32,13 +33,15 @@ def handle(session: Session, event: Event) -> None:
     HANDLERS[type(event)](session, event)
 
 
-def land(session: Session, frame: Data) -> Data | Landed:
+def land(session: Session, frame: Data, now: float) -> Data | Landed:
     """Copy payload into the channel's lease, if it has one.
 
     A memory link brings the sender's own object; a byte transport has received straight into the
     lease, and its ``Landed`` does not come here.
     """
     channel = session.channels.get(frame.channel)
+    if channel is None or not channel.urgent:
+        session.flow.feed(now, len(frame.payload))
     if channel is None:
         return frame
     view = channel.destination(frame.offset, len(frame.payload))
@@ -73,6 +76,12 @@ def _was_reset(session: Session, event: WasReset) -> None:
     channel.fail(ChannelReset(session.peer, channel.topic, event.code, event.message))
 
 
+def _overran(session: Session, event: Overran) -> None:
+    channel = session.channels.pop(event.channel)
+    detail = f"{session.peer} {channel.topic}: more than {event.total} bytes"
+    channel.fail(RemoteProtocolError("too_long", detail))
+
+
 def _opened(session: Session, event: Opened) -> None:
     session.accept(event)
 
@@ -100,6 +109,7 @@ HANDLERS: Final[Mapping[type, Callable[[Session, Any], None]]] = {
     Finished: _finished,
     WasReset: _was_reset,
     Opened: _opened,
+    Overran: _overran,
     PeerHello: _greeted,
     PeerLeft: _left,
     Ponged: _ponged,

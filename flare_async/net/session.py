@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -21,8 +20,10 @@ from flare_async.errors import (
 from flare_async.net.channel import Channel
 from flare_async.net.dispatch import handle, land
 from flare_async.net.endpoint import Endpoint
+from flare_async.net.flow import Flow
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
+from flare_async.net.lobby import Lobby
 from flare_async.net.pump import Pump
 from flare_async.wire.events import Opened
 from flare_async.wire.frames import Data, Frame, Hello, Landed, ResetCode
@@ -47,6 +48,7 @@ class Session:
         self.clock = endpoint.clock
         self.limits = endpoint.limits
         self.watchdog = endpoint.watchdog
+        self.random = endpoint.random
         self.link = link
         self.peer = link.address
         self.hello: Hello | None = None
@@ -54,15 +56,14 @@ class Session:
         self._endpoint = endpoint
         self._ended = False
         self.channels: dict[int, Channel] = {}
-        self._accepted: deque[Channel] = deque()
-        self._handlers: dict[str, Callable[[Channel], None]] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self.flow = Flow(self.clock.now(), self.limits)
+        self._lobby = Lobby(self.limits.channels)
         self._loop = asyncio.get_running_loop()
         self.machine = SessionMachine(
             side,
             self.limits,
             sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes),
-            CreditBudget(self.limits.link_bytes, endpoint.budget),
+            CreditBudget(self.limits.link_bytes, endpoint.budget, self._credit_freed),
         )
         self._pump = Pump(link, self.machine, self.limits, self._poison)
         self._pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
@@ -77,13 +78,14 @@ class Session:
         accepts = sys.maxsize if self.link.by_reference else limits.frame_bytes
         self.machine.hello(self._endpoint.hello(accepts))
         self.link.start(self)
-        if not self.link.by_reference:  # what lives in this process cannot fall silent
+        # What lives in this process cannot fall silent, nor what has just told that it has ended.
+        if not self.link.by_reference and not self._ended:
             self._heartbeat.start()
         self.flush()
         try:
             with anyio.move_on_after(limits.handshake_timeout):
                 while self.hello is None and not self._ended:
-                    await self._park()
+                    await self._lobby.wait()
         except BaseException:
             self.end(self.error)
             self.link.abort()
@@ -115,20 +117,20 @@ class Session:
         Raises:
             LinkError: the link was lost.
         """
-        while not self._accepted:
+        while not self._lobby.channels:
             if self._ended:
                 if self.error is not None:
                     raise self.error
                 raise StopAsyncIteration
-            await self._park()
-        return self._accepted.popleft()
+            await self._lobby.wait()
+        return self._lobby.channels.popleft()
 
     def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
         """Give channels of ``topic`` to ``handler`` at once, on the reading path.
 
         The handler must neither block nor raise.
         """
-        self._handlers[topic] = handler
+        self._lobby.serve(topic, handler)
 
     def open(self, topic: str, header: bytes = b"", options: OpenOptions | None = None) -> Channel:
         """Open a channel; data may be queued at once. Raises the session's error when it ended."""
@@ -181,6 +183,7 @@ class Session:
         now = self.clock.now()
         if not frames:
             self._heartbeat.moved = now
+            self.flow.feed(now, 0)
             return
         self._heartbeat.heard = now
         try:
@@ -211,10 +214,13 @@ class Session:
     # Internals
 
     def _receive(self, frame: Frame | Landed) -> None:
-        if self.ended:
+        if self._ended:
             return
-        item = land(self, frame) if isinstance(frame, Data) and frame.payload else frame
-        for event in self.machine.receive(item, self._heartbeat.heard):
+        if isinstance(frame, Landed):
+            self.flow.feed(self._heartbeat.heard, frame.length)
+        elif isinstance(frame, Data) and frame.payload:
+            frame = land(self, frame, self._heartbeat.heard)
+        for event in self.machine.receive(frame, self._heartbeat.heard):
             handle(self, event)
 
     # For events
@@ -223,7 +229,7 @@ class Session:
         """Take the peer's hello."""
         self.hello = hello
         self.peer = hello.peer
-        self._wake()
+        self._lobby.wake()
 
     def accept(self, event: Opened) -> None:
         """Hand a channel that the peer opened to its topic's handler, or queue it."""
@@ -232,14 +238,7 @@ class Session:
         if event.end:
             channel.ended(b"")
         self.channels[event.channel] = channel
-        handler = self._handlers.get(event.topic)
-        if handler is not None:
-            handler(channel)
-        elif len(self._accepted) >= self.limits.channels:
-            channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
-        else:
-            self._accepted.append(channel)
-            self._wake()
+        self._lobby.admit(channel)
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         self.machine.leave(int(ResetCode.PROTOCOL), error.reason)
@@ -259,25 +258,19 @@ class Session:
         channels, self.channels = self.channels, {}
         for channel in channels.values():
             channel.fail(reason)
-        self._wake()
+        self._lobby.wake()
 
     async def _close_link(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
             await self.link.aclose()
         self.link.abort()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _credit_freed(self) -> None:
+        self._loop.call_soon(self._feed)  # whoever gives credit back is in the middle of something
 
-    async def _park(self) -> None:
-        if self._waiter is not None:
-            raise LocalProtocolError(f"{self!r} already has somebody who accepts channels")
-        self._waiter = self.new_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _feed(self) -> None:
+        self.flush()
+        self.machine.await_credit()
 
     def _ping(self) -> None:
         self.machine.ping(0)

@@ -20,16 +20,24 @@ import asyncio
 import math
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from flare_async.errors import FlareError, LocalProtocolError
 from flare_async.ports import Clock, Timer
 
-__all__ = ["LAG_SECONDS", "Progress", "Watch", "Watchdog"]
+__all__ = ["LAG_SECONDS", "Moving", "Progress", "Watch", "Watchdog"]
 
 LAG_SECONDS = 0.25  # a timer that is later than this was held up by our own process
 
 T = TypeVar("T")
+
+
+class Moving(Protocol):
+    """What can be watched."""
+
+    @property
+    def at(self) -> float:
+        """When it last moved."""
 
 
 class Progress:
@@ -62,7 +70,7 @@ class Watch:
         self,
         parked: dict[Watch, None],
         start: float,
-        progress: Progress,
+        progress: Moving,
         patience: float,
         on_stall: Callable[[float], None],
     ) -> None:
@@ -148,9 +156,7 @@ class Watchdog:
         self._parked.clear()
         self._disarm()
 
-    def watch(
-        self, progress: Progress, patience: float, on_stall: Callable[[float], None]
-    ) -> Watch:
+    def watch(self, progress: Moving, patience: float, on_stall: Callable[[float], None]) -> Watch:
         """Call ``on_stall(idle_seconds)`` once when nothing has moved for ``patience`` seconds.
 
         Raises:
@@ -170,7 +176,7 @@ class Watchdog:
     async def wait(
         self,
         future: asyncio.Future[T],
-        progress: Progress,
+        progress: Moving,
         patience: float,
         error: Callable[[float], FlareError],
     ) -> T:

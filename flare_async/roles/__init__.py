@@ -6,7 +6,8 @@ Theory of operation
 A **client** connects to its server and then only answers: tasks are pushed to it. A task is one
 channel that the server opens; its header is the ``TaskOffer``. As long as that channel is open the
 client has the lease of the task, and whoever gives it up resets it: the server because the round is
-over, the client because it leaves. Nothing else tells a client to stop, and nothing is polled.
+over, the client because it leaves. Nothing else tells a client to stop, and nothing is polled. A
+site that comes back under a newer session while it has a task gets the same task again.
 
 The model travels beside the channel: the offer names a reference on the server's shelf, the client
 pulls it; the result names a reference on the client's shelf, the server pulls that, at its own pace

@@ -12,21 +12,20 @@ import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError, TrainingFailed
 from flare_async.net.channel import Channel
-from flare_async.net.messages import Messages
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.messages import (
     OFFER_SCHEMA,
     RECEIVED,
-    TASK_SCHEMA,
     TASK_TOPIC,
     Receipt,
     Scalar,
     TaskFailed,
-    TaskMessage,
     TaskOffer,
     TaskResult,
 )
+from flare_async.roles.stream import TaskStream
+from flare_async.roles.text import described, shortened, where
 from flare_async.transfer.shelf import Offer
 from flare_async.transfer.sink import MemorySink
 from flare_async.transfer.tensors import TensorSet
@@ -110,25 +109,43 @@ class Client:
                     channel.reset(ResetCode.REFUSED, "a site takes tasks only")
 
     async def _task(self, channel: Channel) -> None:
-        stream: Messages[TaskMessage] = Messages(channel, TASK_SCHEMA)
+        stream = TaskStream(channel)
         with anyio.CancelScope() as scope:
             channel.on_failed = scope.cancel  # a reset is the revocation of the lease
+            if not channel.is_open:  # revoked in the same read as it came
+                return
             try:
-                offer = OFFER_SCHEMA.decode(channel.header, self.context.limits)
-                await self._work(stream, offer)
-            except TrainingFailed as exc:
-                details = exc.details[-DETAILS_BYTES:]
-                stream.post(TaskFailed(exc.problem[-DETAILS_BYTES:], details))
-                channel.end()
-            except RemoteProtocolError as exc:
-                channel.reset(ResetCode.PROTOCOL, exc.reason)
-            except FlareError as exc:
-                log.info("task_given_up", site=self.name, code=exc.code, error=str(exc))
-                if channel.is_open:
-                    stream.post(TaskFailed(f"{exc.code}: {exc}"[:DETAILS_BYTES]))
-                    channel.end()
+                failed = await self._attempt(stream)
+            except BaseException:
+                stream.reset(ResetCode.CANCELLED, "the site stops")
+                raise
+            if failed is not None:
+                stream.finish(failed)
 
-    async def _work(self, stream: Messages[TaskMessage], offer: TaskOffer) -> None:
+    async def _attempt(self, stream: TaskStream) -> TaskFailed | None:
+        """Do the task; return what to tell the server when it failed and can be told."""
+        try:
+            offer = OFFER_SCHEMA.decode(stream.channel.header, self.context.limits)
+            await self._work(stream, offer)
+        except TrainingFailed as exc:
+            return self._failed(exc.problem, exc.details)
+        except RemoteProtocolError as exc:
+            stream.reset(ResetCode.PROTOCOL, exc.reason)
+        except FlareError as exc:
+            if stream.channel.is_open:  # else it was revoked, which is no trouble
+                log.info("task_given_up", site=self.name, code=exc.code, error=str(exc))
+            return self._failed(f"{exc.code}: {exc}")
+        except Exception as exc:  # noqa: BLE001 - others live in the same process
+            problem = described(exc)
+            log.error("task_broke", site=self.name, error=problem, at=where(exc))  # noqa: TRY400
+            return self._failed(problem)
+        return None
+
+    def _failed(self, problem: str, details: str = "") -> TaskFailed:
+        most = min(DETAILS_BYTES, self.context.limits.control_bytes // 4)
+        return TaskFailed(shortened(problem, most), shortened(details, most, tail=True))
+
+    async def _work(self, stream: TaskStream, offer: TaskOffer) -> None:
         async with self._gate:
             held, message = await self._train(stream, offer)
         try:
@@ -137,14 +154,12 @@ class Client:
             if held is not None:
                 self.shelf.withdraw(held)
             await self._wait_for(stream, "")
-            stream.channel.end()
+            stream.finish()
         finally:
             if held is not None:
                 self.shelf.withdraw(held)
 
-    async def _train(
-        self, stream: Messages[TaskMessage], offer: TaskOffer
-    ) -> tuple[Offer | None, TaskResult]:
+    async def _train(self, stream: TaskStream, offer: TaskOffer) -> tuple[Offer | None, TaskResult]:
         # The tensors live in this frame only: what is waited for later is held by the offer alone.
         sink = MemorySink(memory_bytes=self.context.limits.memory_bytes)
         await self.context.downloader.fetch(stream.channel.session, offer.model, sink)
@@ -167,7 +182,7 @@ class Client:
         )
         return held, message
 
-    async def _wait_for(self, stream: Messages[TaskMessage], state: str) -> None:
+    async def _wait_for(self, stream: TaskStream, state: str) -> None:
         # Until that receipt, or the end of the server's messages; a refusal ends the wait too.
         try:
             while True:

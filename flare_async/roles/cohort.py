@@ -14,6 +14,7 @@ from flare_async.roles.machine import RoundPlan
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import RoundObserver, RoundSetting, RoundTask, Updates
 from flare_async.roles.server import Server
+from flare_async.transfer.admission import Admission
 from flare_async.transfer.reducer import Reducer, SteppedReducer
 from flare_async.transfer.tensors import TensorSet
 
@@ -89,8 +90,9 @@ class Cohort:
         with single_error():
             async with offering as offer, anyio.create_task_group() as tasks:
                 stepped = reducer if isinstance(reducer, SteppedReducer) else None
+                admits = Admission(model.specs, aliases=model.aliases)
                 setting = RoundSetting(
-                    self.server, task, plan, offer, self._observer, reducer, stepped, weigh
+                    self.server, task, plan, offer, admits, self._observer, reducer, stepped, weigh
                 )
                 with Updates(setting, tasks) as updates:
                     yield updates

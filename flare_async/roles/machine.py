@@ -19,6 +19,7 @@ __all__ = [
     "DeadlinePassed",
     "Event",
     "Failed",
+    "Left",
     "Offer",
     "Revoke",
     "RoundMachine",
@@ -81,6 +82,11 @@ class DeadlinePassed:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """Whoever runs the round has had enough of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """Give the site its task."""
 
@@ -101,6 +107,7 @@ class CloseReason(StrEnum):
     TARGET = "target"  # enough updates arrived
     DEADLINE = "deadline"  # time was up and the quorum reached
     NO_QUORUM = "no_quorum"  # too few updates can still arrive, or had at the deadline
+    LEFT = "left"  # its block ended before
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class Close:
     reason: CloseReason
 
 
-Event: TypeAlias = Started | Arrived | Failed | DeadlinePassed
+Event: TypeAlias = Started | Arrived | Failed | DeadlinePassed | Left
 Action: TypeAlias = Offer | Revoke | Close
 
 
@@ -141,21 +148,25 @@ class RoundMachine:
         """Return what to do now; an event after the close changes nothing."""
         if self.closed is not None:
             return []
+        changed = True
         match event:
             case Arrived(site):
-                if not self._settle(site, _State.ARRIVED):
-                    return []
-                self.arrived += 1
+                changed = self._settle(site, _State.ARRIVED)
+                self.arrived += changed
             case Failed(site):
-                if not self._settle(site, _State.FAILED):
-                    return []
-                self._failed += 1
+                changed = self._settle(site, _State.FAILED)
+                self._failed += changed
             case DeadlinePassed():
-                enough = self.arrived >= self.plan.quorum
-                return self._close(CloseReason.DEADLINE if enough else CloseReason.NO_QUORUM)
+                return self._close(self._at_deadline())
+            case Left():
+                return self._close(CloseReason.LEFT)
             case Started():
                 pass
-        return self._judge()
+        return self._judge() if changed else []
+
+    def _at_deadline(self) -> CloseReason:
+        enough = self.arrived >= self.plan.quorum
+        return CloseReason.DEADLINE if enough else CloseReason.NO_QUORUM
 
     def _settle(self, site: str, state: _State) -> bool:
         if self._states[site] is not _State.OFFERED:

@@ -4,80 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from flare_async.errors import FlareError, QuorumNotReached
 from flare_async.roles import machine as decisions
 from flare_async.roles.lease import Lease
-from flare_async.roles.machine import RoundMachine, RoundPlan
-from flare_async.roles.messages import Scalar
+from flare_async.roles.machine import RoundMachine
 from flare_async.roles.outcome import SiteRecord, SiteStatus
-from flare_async.transfer.tensors import TensorSet
+from flare_async.roles.setting import RoundObserver, RoundSetting, RoundTask, Update
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from flare_async.roles.server import Server
-    from flare_async.transfer.reducer import Reducer, SteppedReducer
-    from flare_async.transfer.shelf import Offer
+__all__ = ["RoundObserver", "RoundSetting", "RoundTask", "Update", "Updates"]
 
-__all__ = ["RoundObserver", "RoundTask", "Update", "Updates"]
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTask:
-    """What every site of a round is asked to do."""
-
-    job: str
-    number: int
-    total: int
-    name: str = "train"
-    meta: Mapping[str, Scalar] = field(default_factory=dict)
-    keep_until: str = "committed"
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one site brought; ``tensors`` is None where a reducer took them or none were sent."""
-
-    site: str
-    params_type: str
-    metrics: Mapping[str, float]
-    meta: Mapping[str, Scalar]
-    weight: float
-    seconds: float
-    received: Mapping[str, float] = field(default_factory=dict)
-    nbytes: int = 0
-    tensors: TensorSet | None = None
-
-
-class RoundObserver(Protocol):
-    """Is told of a round's sites as it happens; must not block."""
-
-    def site_started(self, number: int, site: str) -> None:
-        """Take note that a site was given its task."""
-
-    def site_finished(self, number: int, record: SiteRecord) -> None:
-        """Take note of how a site's part ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoundSetting:
-    """All that a round is made of."""
-
-    server: Server
-    task: RoundTask
-    plan: RoundPlan
-    offer: Offer
-    observer: RoundObserver
-    reducer: Reducer | None = None
-    stepped: SteppedReducer | None = None  # the same reducer, if its arithmetic has steps
-    weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None
+CLOSED = "the round was closed"
+GIVEN_UP = "the round was given up"
+NOT_ASKED = "was not asked"
 
 
 class Updates:
@@ -93,6 +39,8 @@ class Updates:
     def __init__(self, setting: RoundSetting, tasks: TaskGroup) -> None:
         self._setting = setting
         self._tasks = tasks
+        self._clock = setting.server.context.clock
+        self._began = self._clock.now()
         self._machine = RoundMachine(setting.plan)
         self._leases: dict[str, Lease] = {}
         self._arrived: deque[Update] = deque()
@@ -109,8 +57,9 @@ class Updates:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Commit what was taken; after an exception take every task back."""
+        """Take back what is under way and commit the rest; an exception takes back everything."""
         if exc is None:
+            self._carry_out(self._machine.handle(decisions.Left()))
             self.commit()
         else:
             self.abandon()
@@ -140,6 +89,14 @@ class Updates:
         """Why the round is over, or None."""
         return self._machine.closed
 
+    @property
+    def remaining(self) -> float | None:
+        """How many seconds the round may still take; None without a deadline."""
+        deadline = self._setting.plan.deadline
+        if deadline is None:
+            return None
+        return max(0.0, self._began + deadline - self._clock.now())
+
     def start(self) -> None:
         """Give the first sites their task and set the deadline."""
         deadline = self._setting.plan.deadline
@@ -154,8 +111,9 @@ class Updates:
 
     def abandon(self) -> None:
         """Take the task back from every site, also where its update is here already."""
+        self._carry_out(self._machine.handle(decisions.Left()), GIVEN_UP)
         for lease in self._leases.values():
-            lease.revoke("the round was given up")
+            self._note(lease.revoke(GIVEN_UP))
 
     def settle(self, site: str, record: SiteRecord, update: Update | None) -> None:
         """Take note that a site failed, or that its update is admitted and will be delivered."""
@@ -178,7 +136,7 @@ class Updates:
         self._arrived.append(update)
         self._wake()
 
-    def _carry_out(self, actions: list[decisions.Action]) -> None:
+    def _carry_out(self, actions: list[decisions.Action], reason: str = CLOSED) -> None:
         for action in actions:
             match action:
                 case decisions.Offer(site):
@@ -186,16 +144,19 @@ class Updates:
                     self._setting.observer.site_started(self._setting.task.number, site)
                     self._tasks.start_soon(lease.run, name=f"lease of {site}")
                 case decisions.Revoke(site):
-                    self._revoke(site)
+                    self._revoke(site, reason)
                 case decisions.Close():
                     self._wake()
 
-    def _revoke(self, site: str) -> None:
+    def _revoke(self, site: str, reason: str) -> None:
         lease = self._leases.get(site)
         if self._setting.reducer is not None:
             self._setting.reducer.discard(site)
         if lease is not None:
-            self._note(lease.revoke("the round was closed"))
+            self._note(lease.revoke(reason))
+        else:
+            now = self._clock.now()
+            self._note(SiteRecord(site, SiteStatus.LATE, now, now, reason=NOT_ASKED))
 
     def _note(self, record: SiteRecord) -> None:
         if record.site not in self.records:

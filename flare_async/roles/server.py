@@ -13,6 +13,7 @@ from flare_async.errors import FlareError, LinkLost, StartFailed
 from flare_async.net.link import Link, Listener
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
+from flare_async.roles.stream import Leftovers
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import Side
 
@@ -30,6 +31,7 @@ class Server:
         self.name = name
         self.shelf = context.shelf(name)
         self.sites: dict[str, Session] = {}
+        self.leftovers = Leftovers()
         self._endpoint = context.endpoint(name, "server")
         self._changed = anyio.Event()
 

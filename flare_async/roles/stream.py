@@ -77,5 +77,7 @@ class Leftovers:
 
 def has_unread(channel: Channel) -> bool:
     """Return whether bytes arrived on a channel that nobody has received."""
+    if not channel.is_open:
+        return False
     numbers = channel.statistics()
     return numbers.received > numbers.consumed

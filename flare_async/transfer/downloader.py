@@ -17,7 +17,7 @@ from flare_async.errors import (
     TensorFormatError,
     TransferError,
 )
-from flare_async.limits import Limits
+from flare_async.limits import KIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.transfer.digest import TensorHasher, tensor_hasher
@@ -38,6 +38,9 @@ from flare_async.wire.session import OpenOptions
 __all__ = ["Downloader"]
 
 PARALLEL = 16  # tensors under way at once: enough to hide a round trip behind small ones
+WINDOWS = 2  # credit windows of bytes under way besides the tensor that is waited for
+LAYOUT_WINDOW = 64 * KIB  # the credit of a manifest, so that it needs little of a scarce budget
+FIRST_PAUSE = 0.5  # seconds before the first try without progress, at most; it doubles
 
 
 class Downloader:
@@ -55,7 +58,8 @@ class Downloader:
         """Pull all tensors of ``ref`` into ``sink`` and finish it; return the bytes pulled.
 
         Waits while bytes arrive: bounded by ``stall_timeout`` without any, ``max_resends`` times
-        a tensor. Failing or being cancelled resets the pulls and discards the sink.
+        a tensor, with pauses of at most ``retry_cap``. Failing or being cancelled resets the pulls
+        and discards the sink.
 
         Raises:
             OfferGone: the offer's block has ended.
@@ -79,7 +83,7 @@ class Downloader:
         """Return the names, types and shapes of an offer; bounded and raising as ``fetch`` is."""
         layout = self._layouts.find(ref.layout)
         if layout is None:
-            layout = self._layouts.add(ref.layout, await self._manifest(session, ref))
+            layout = await self._layouts.add(ref.layout, await self._manifest(session, ref))
         if layout.nbytes != ref.nbytes:
             problem = f"{session.peer} offers {ref.nbytes} bytes, its manifest {layout.nbytes}"
             raise TensorFormatError(problem)
@@ -87,7 +91,8 @@ class Downloader:
 
     async def _manifest(self, session: Session, ref: TensorRef) -> bytes:
         request = PULL_SCHEMA.encode(PullRequest(ref.key, "", 0, 0))
-        channel = session.open(PULL_TOPIC, request, OpenOptions(end=True, window=LAYOUT_BYTES))
+        window = min(LAYOUT_WINDOW, self._limits.window_bytes)
+        channel = session.open(PULL_TOPIC, request, OpenOptions(end=True, window=window))
         try:
             return await self._read_all(channel)
         except ChannelReset as exc:
@@ -96,23 +101,26 @@ class Downloader:
             channel.reset(ResetCode.CANCELLED, "not needed any more")
 
     async def _read_all(self, channel: Channel) -> bytes:
-        data = b""
+        data = bytearray()
         try:
             while len(data) <= LAYOUT_BYTES:
                 data += await channel.receive_moving()
         except anyio.EndOfStream:
-            return data
+            return bytes(data)
         raise RemoteProtocolError("manifest", f"longer than {LAYOUT_BYTES} bytes")
 
     async def _pull_all(
         self, session: Session, ref: TensorRef, layout: Layout, sink: TensorSink
     ) -> None:
         waiting: deque[Pull] = deque()
+        room, behind = WINDOWS * self._limits.window_bytes, 0  # bytes behind the first that waits
         try:
             for spec in layout.own:
-                if len(waiting) >= PARALLEL:
+                while waiting and (len(waiting) >= PARALLEL or behind >= room):
                     await waiting.popleft().finish()
-                pull = Pull(session, ref, spec, sink, self._limits.max_resends)
+                    behind -= waiting[0].spec.nbytes if waiting else 0
+                behind += spec.nbytes if waiting else 0
+                pull = Pull(session, ref, spec, sink)
                 waiting.append(pull)
                 pull.start()
             while waiting:
@@ -130,20 +138,21 @@ class Pull:
     ref: TensorRef
     spec: TensorSpec
     sink: TensorSink
-    tries: int
+    tries: int = 0
     have: int = 0
+    began: int = 0
     view: memoryview | None = None
     hashed: TensorHasher | None = None
     channel: Channel | None = None
 
     def start(self) -> None:
         """Ask for what is missing; the bytes land by themselves."""
-        size = self.spec.nbytes
+        size, self.began = self.spec.nbytes, self.have
         request = PULL_SCHEMA.encode(PullRequest(self.ref.key, self.spec.name, self.have, size))
         if self.session.link.by_reference:
             options = OpenOptions(end=True, leased=True, window=max(size, 1))
             self.channel = self.session.open(PULL_TOPIC, request, options)
-            self.channel.collect()
+            self.channel.collect(size)
             return
         if self.view is None:
             self.view = self.sink.destination(self.spec.name, 0, size)
@@ -164,7 +173,8 @@ class Pull:
         try:
             trailer = await self._landed()
             while not self._take(trailer):
-                self._again(DigestMismatch(self.session.peer, self.spec.name, self.spec.nbytes))
+                error = DigestMismatch(self.session.peer, self.spec.name, self.spec.nbytes)
+                await self._again(error)
                 trailer = await self._landed()
         except BaseException:
             self.cancel()
@@ -177,7 +187,7 @@ class Pull:
 
     async def _landed(self) -> bytes:
         while True:
-            channel, before = self.channel, self.have
+            channel = self.channel
             if channel is None:
                 raise TransferError(f"tensor {self.spec.name!r} was not asked for")
             try:
@@ -186,18 +196,22 @@ class Pull:
                 # Either side may be the first to find that nothing moves.
                 if isinstance(exc, ChannelReset) and exc.reset_code != ResetCode.STALLED:
                     raise translate(exc) from exc
-                if self.have == before:
-                    self._again(exc)
+                if self.have == self.began:
+                    await self._again(exc)
                 else:
                     self.start()
 
-    def _again(self, error: Exception) -> None:
-        if self.tries <= 0:
+    async def _again(self, error: Exception) -> None:
+        limits = self.session.limits
+        if self.tries >= limits.max_resends:
             raise error
-        self.tries -= 1
+        most = min(limits.retry_cap, FIRST_PAUSE * 2**self.tries)
+        self.tries += 1
         if isinstance(error, DigestMismatch):
             self.have = 0
             self.hashed = tensor_hasher()
+        # Full jitter: readers that failed together must not come back together.
+        await anyio.sleep(self.session.random.stream("pull").uniform(0, most))
         self.start()
 
     def _take(self, trailer: bytes) -> bool:

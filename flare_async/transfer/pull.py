@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from flare_async.errors import TensorFormatError
-from flare_async.limits import MIB
+from flare_async.limits import KIB, MIB
 from flare_async.transfer.digest import tensor_digest
 from flare_async.transfer.manifest import Manifest
 from flare_async.transfer.spec import TensorSpec
@@ -29,6 +30,7 @@ __all__ = [
 PULL_TOPIC = "pull"
 ALIASES_KEY = "aliases"
 LAYOUT_BYTES = 1 * MIB  # the longest manifest that is accepted
+INLINE_LAYOUT = 16 * KIB  # what is parsed on the loop takes about a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,16 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A layout as it is pulled: a safetensors header, its aliases as metadata, and its digest."""
+    """A layout as it is pulled: a safetensors header, its aliases as metadata, and its digest.
+
+    ``sizes`` are the bytes of the tensors that can be pulled, by name: those that are no aliases.
+    """
 
     specs: Sequence[TensorSpec]
     aliases: Mapping[str, str]
     data: bytes
     digest: bytes
+    sizes: Mapping[str, int]
     nbytes: int
 
     @classmethod
@@ -85,8 +91,9 @@ class Printed:
         """Return the printed form of a layout."""
         metadata = {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
         data = Manifest(specs, metadata).header()
-        nbytes = sum(spec.nbytes for spec in specs if spec.name not in aliases)
-        return cls(specs, aliases, data, tensor_digest(memoryview(data)), nbytes)
+        sizes = {spec.name: spec.nbytes for spec in specs if spec.name not in aliases}
+        digest = tensor_digest(memoryview(data))
+        return cls(specs, aliases, data, digest, sizes, sum(sizes.values()))
 
     def shows(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> bool:
         """Whether this is that layout: model and updates of a run share one tuple of specs."""
@@ -110,15 +117,21 @@ class LayoutCache:
             self._layouts.move_to_end(digest)
         return found
 
-    def add(self, digest: bytes, data: bytes) -> Layout:
-        """Check and keep a manifest that came from a peer.
+    async def add(self, digest: bytes, data: bytes) -> Layout:
+        """Check and keep a manifest that came from a peer; a long one is parsed in a thread.
+
+        Waits for that parse only. Cancelling keeps nothing.
 
         Raises:
             TensorFormatError: it is not the manifest of that digest, or not well formed.
         """
         if tensor_digest(memoryview(data)) != digest:
             raise TensorFormatError(f"a manifest of {len(data)} bytes has another digest")
-        layout = self._layouts[digest] = parse_layout(data)
+        if len(data) <= INLINE_LAYOUT:
+            layout = parse_layout(data)
+        else:
+            layout = await asyncio.to_thread(parse_layout, data)
+        self._layouts[digest] = layout
         if len(self._layouts) > self._size:
             self._layouts.popitem(last=False)
         return layout

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from flare_async.errors import FlareError, RemoteProtocolError, TransferError
@@ -39,13 +38,19 @@ TOMBSTONES = 1024
 
 @dataclass(slots=True, eq=False)
 class Offer:
-    """One thing on the shelf; ``served`` counts the bytes that were asked for, by peer."""
+    """One thing on the shelf; ``served`` counts the bytes that were asked for, by peer.
+
+    ``sizes`` are the bytes of the tensors that can be pulled. ``hashing`` are the channels that end
+    as soon as their tensor's digest is known: one computes it, whoever else asks joins.
+    """
 
     ref: TensorRef
     source: TensorSource
     layout: bytes
+    sizes: Mapping[str, int]
     readers: frozenset[str] | None
     digests: dict[str, bytes] = field(default_factory=dict)
+    hashing: dict[str, list[Channel]] = field(default_factory=dict)
     channels: set[Channel] = field(default_factory=set)
     served: Counter[str] = field(default_factory=Counter)
 
@@ -107,7 +112,7 @@ class Shelf:
         key = self._random.token(16).hex()
         ref = TensorRef(self._owner, key, version, layout.digest, layout.nbytes)
         allowed = None if readers is None else frozenset(readers)
-        offer = self._offers[key] = Offer(ref, source, layout.data, allowed)
+        offer = self._offers[key] = Offer(ref, source, layout.data, layout.sizes, allowed)
         return offer
 
     def withdraw(self, offer: Offer) -> None:
@@ -154,12 +159,12 @@ class Shelf:
 
     def _serve(self, channel: Channel, offer: Offer, request: PullRequest) -> None:
         name, source = request.tensor, offer.source
-        size = next((spec.nbytes for spec in source.specs if spec.name == name), -1)
-        if name in source.aliases or not 0 <= request.start <= request.stop <= size:
+        size = offer.sizes.get(name, -1)
+        if not 0 <= request.start <= request.stop <= size:
             raise TransferError(f"{channel.peer} asks for {name!r} {request.start}-{request.stop}")
         offer.served[channel.peer] += request.stop - request.start
-        offer.channels = {open_one for open_one in offer.channels if open_one.is_open}
         offer.channels.add(channel)
+        channel.on_over = offer.channels.discard
         if not isinstance(source, MemorySource):
             self._tasks.start_soon(self._feed, channel, offer, request, name="feed a pull")
             return
@@ -168,22 +173,31 @@ class Shelf:
             channel.send_soon(view[request.start : request.stop])
         if channel.session.link.by_reference:
             channel.end()  # what was never copied needs no digest
-        elif name in offer.digests or size <= INLINE_DIGEST:
-            if name not in offer.digests:
-                offer.digests[name] = tensor_digest(view)
-            channel.end(offer.digests[name])
         else:
-            self._tasks.start_soon(self._digest_and_end, channel, offer, name, name="digest")
+            if size <= INLINE_DIGEST and name not in offer.digests:
+                offer.digests[name] = tensor_digest(view)
+            self._end(channel, offer, name)
 
-    async def _digest_and_end(self, channel: Channel, offer: Offer, name: str) -> None:
-        await self._digest(offer, name)
-        if channel.failed is None:
+    def _end(self, channel: Channel, offer: Offer, name: str) -> None:
+        """End a channel with its tensor's digest, at once or when that is known."""
+        if name in offer.digests:
             channel.end(offer.digests[name])
+        elif name in offer.hashing:
+            offer.hashing[name].append(channel)
+        else:
+            offer.hashing[name] = [channel]
+            self._tasks.start_soon(self._digest, offer, name, name="digest")
 
     async def _digest(self, offer: Offer, name: str) -> None:
-        if name not in offer.digests:
-            compute = partial(digest_of, offer.source, name)
-            offer.digests[name] = await asyncio.to_thread(compute)
+        try:
+            offer.digests[name] = await asyncio.to_thread(digest_of, offer.source, name)
+        except (FlareError, OSError):
+            for channel in offer.hashing.pop(name):
+                channel.reset(ResetCode.INTERNAL, "the source failed")
+            return
+        for channel in offer.hashing.pop(name):
+            if channel.failed is None:
+                channel.end(offer.digests[name])
 
     async def _feed(self, channel: Channel, offer: Offer, request: PullRequest) -> None:
         # A source that is not in memory is read as the reader's credit allows, chunk by chunk.
@@ -194,7 +208,7 @@ class Shelf:
                     break
                 await channel.send(bytes(chunk[:left]))
                 left -= len(chunk)
-            await self._digest_and_end(channel, offer, request.tensor)
+            self._end(channel, offer, request.tensor)
         except (FlareError, OSError):
             # The reader has gone, or its source fails: nobody else's pull may end with it.
             channel.reset(ResetCode.INTERNAL, "the source failed")

@@ -23,7 +23,8 @@ consumed, the end frame included, the final Ack closes the credit: its limit is 
 Credit of unleased channels is drawn from a budget; a growing window takes at most half of what is
 left, a channel opened while nothing is left gets its credit when some returns, and a peer's Open
 that the budget cannot honour is refused. Bytes that arrive in leased memory count as consumed on
-arrival and draw nothing.
+arrival and draw nothing; one byte more than that memory holds resets the channel. Credit that one
+session returns to a shared budget wakes the others whose channels wait for some.
 
 **Lanes.** Control frames leave first, then acknowledgements, then the data of urgent channels, then
 bulk data, channel by channel in turn, one bounded frame each. So the delay of a control message is

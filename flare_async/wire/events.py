@@ -15,6 +15,7 @@ __all__ = [
     "Finished",
     "LandedBytes",
     "Opened",
+    "Overran",
     "PeerHello",
     "PeerLeft",
     "Ponged",
@@ -90,6 +91,14 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Overran:
+    """The peer sent more than leased memory holds; the channel was reset, its state is dropped."""
+
+    channel: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerLeft:
     """The peer said Goodbye; what it sends from now on is ignored."""
 
@@ -113,6 +122,7 @@ Event: TypeAlias = (
     | Credited
     | WasReset
     | Finished
+    | Overran
     | PeerLeft
     | Ponged
 )

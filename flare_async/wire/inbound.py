@@ -16,6 +16,7 @@ from flare_async.wire.events import (
     Finished,
     LandedBytes,
     Opened,
+    Overran,
     PeerHello,
     PeerLeft,
     Ponged,
@@ -128,16 +129,16 @@ class Inbound:
         state = self._arrive(frame.channel, frame.offset, len(payload))
         if state is None:
             return []
-        if state.leased:
-            self._consumed(state, len(payload), now)
+        if state.leased and not self._fits(state, len(payload), now):
+            return [self._overran(state)]
         return [Arrived(frame.channel, payload)]
 
     def _on_landed(self, frame: Landed, now: float) -> list[Event]:
         state = self._arrive(frame.channel, frame.offset, frame.length)
         if state is None:
             return []
-        if state.leased:
-            self._consumed(state, frame.length, now)
+        if state.leased and not self._fits(state, frame.length, now):
+            return [self._overran(state)]
         return [LandedBytes(frame.channel, frame.length)]
 
     def _arrive(self, channel: int, offset: int, length: int) -> ChannelState | None:
@@ -150,6 +151,19 @@ class Inbound:
             raise RemoteProtocolError("bad_length", f"empty data on channel {channel}")
         state.incoming.arrive(offset, length)
         return state
+
+    def _fits(self, state: ChannelState, nbytes: int, now: float) -> bool:
+        window = state.incoming
+        if window.received > window.total:
+            return False
+        self._consumed(state, nbytes, now)
+        return True
+
+    def _overran(self, state: ChannelState) -> Overran:
+        total = state.incoming.total
+        self._drop(state)
+        self._outbox.post(Reset(state.id, int(ResetCode.PROTOCOL), f"more than {total} bytes"))
+        return Overran(state.id, total)
 
     def _on_end(self, frame: Data, now: float) -> list[Event]:
         state = self._table.remote(frame.channel)

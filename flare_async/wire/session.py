@@ -147,16 +147,23 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         return [] if state is None else self._consumed(state, nbytes, now)
 
-    def lease(self, channel: int) -> None:
-        """Count what arrives from now on as consumed: it goes to leased memory."""
+    def lease(self, channel: int, total: int | None = None) -> None:
+        """Count what arrives from now on as consumed: it goes to leased memory.
+
+        That memory holds ``total`` bytes of the stream: one more resets the channel.
+        """
         state = self._table.local(channel)
-        if state is None or state.leased:
+        if state is None:
             return
         state.leased = True
-        state.incoming.lease()
+        state.incoming.lease(total)
         if state.incoming.starved:
             self._table.satisfy(state)
             self._outbox.acknowledge(state)
+
+    def await_credit(self) -> None:
+        """Let the budget call ``on_freed`` once more, if a channel of ours still has no credit."""
+        self._table.wait()
 
     def reset(self, channel: int, code: int, message: str) -> None:
         """Give a channel up, both directions; harmless when it is closed."""

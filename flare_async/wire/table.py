@@ -86,6 +86,7 @@ class ChannelTable:
         if state.incoming.starved:
             self.starved = self.starved or {}
             self.starved[channel] = state
+            self.wait()
         self.channels[channel] = state
         return state
 
@@ -161,7 +162,14 @@ class ChannelTable:
         state = next(iter(self.starved.values()))
         return self._budget.fair(state.incoming.full) > 0
 
+    def wait(self) -> None:
+        """Let the budget tell when credit comes back, if a channel waits for some."""
+        if self.starved is not None and self._budget is not None:
+            self._budget.wait()
+
     def close(self) -> None:
         """Forget all channels and return their credit."""
+        if self._budget is not None:
+            self._budget.forget()
         for state in list(self.channels.values()):
             self.drop(state)

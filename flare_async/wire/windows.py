@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import KIB
 from flare_async.wire.head import OFFSET_LIMIT
@@ -13,14 +15,26 @@ _GRAIN = 4 * KIB  # shares of a budget below this would make frames not worth th
 
 
 class CreditBudget:
-    """Bytes of credit that several windows share, within a parent's budget if there is one."""
+    """Bytes of credit that several windows share, within a parent's budget if there is one.
 
-    __slots__ = ("_parent", "_taken", "total")
+    ``on_freed`` is called, once for each ``wait``, when credit comes back to any budget of the
+    family. It may run deep inside ``give``, so it must do no more than schedule something.
+    """
 
-    def __init__(self, total: int, parent: CreditBudget | None = None) -> None:
+    __slots__ = ("_on_freed", "_parent", "_root", "_taken", "_waiting", "total")
+
+    def __init__(
+        self,
+        total: int,
+        parent: CreditBudget | None = None,
+        on_freed: Callable[[], None] | None = None,
+    ) -> None:
         self.total = total
         self._parent = parent
+        self._root: CreditBudget = self if parent is None else parent._root
+        self._on_freed = on_freed
         self._taken = 0
+        self._waiting: dict[CreditBudget, Callable[[], None]] | None = None  # at the root only
 
     @property
     def available(self) -> int:
@@ -53,6 +67,21 @@ class CreditBudget:
         self._taken -= nbytes
         if self._parent is not None:
             self._parent.give(nbytes)
+        elif self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            for on_freed in waiting.values():
+                on_freed()
+
+    def wait(self) -> None:
+        """Ask for one call of ``on_freed``; asking twice is asking once."""
+        if self._on_freed is not None:
+            self._root._waiting = self._root._waiting or {}
+            self._root._waiting[self] = self._on_freed
+
+    def forget(self) -> None:
+        """Wait no longer; harmless when it does not."""
+        if self._root._waiting is not None:
+            self._root._waiting.pop(self, None)
 
     def fair(self, wanted: int) -> int:
         """Return the part of ``wanted`` to take: at most half of what is left, and no crumbs.
@@ -121,6 +150,7 @@ class ReceiveWindow:
         "full",
         "limit",
         "received",
+        "total",
     )
 
     def __init__(self, initial: int, full: int, budget: CreditBudget | None) -> None:
@@ -134,6 +164,7 @@ class ReceiveWindow:
         self.received = 0
         self.consumed = 0
         self.limit = self._size
+        self.total = OFFSET_LIMIT  # bytes that may come in all, where memory for no more is leased
 
     @property
     def starved(self) -> bool:
@@ -188,18 +219,23 @@ class ReceiveWindow:
     def ack(self) -> tuple[int, int]:
         """Return (consumed, limit) for an acknowledgement; the window grows as the budget allows.
 
-        The limit never goes back: what was granted once may be on its way already.
+        The limit never goes back: what was granted once may be on its way already. It stays one
+        byte above the total: a peer that has too much shows it at once instead of waiting, and the
+        limit that is the total itself is left for the end.
         """
         self.grow()
         self._acked = self.consumed
-        self.limit = max(self.limit, self.consumed + self._size)
+        self.limit = max(self.limit, min(self.consumed + self._size, self.total + 1))
         return self.consumed, self.limit
 
-    def lease(self) -> None:
+    def lease(self, total: int | None = None) -> None:
         """Draw no more credit from the budget: what arrives from now on lands in leased memory.
 
-        Credit for bytes that are still unread stays taken until ``finish``.
+        ``total`` is how many bytes of the stream it holds. Credit for bytes that are still unread
+        stays taken until ``finish``.
         """
+        if total is not None:
+            self.total = total
         unread = self.received - self.consumed
         if self._budget is not None and self._held > unread:
             self._budget.give(self._held - unread)

@@ -249,6 +249,18 @@ def test_an_exception_whose_text_raises_is_reported_all_the_same():
         call(task_of(train), *prepare(task_of(), SlotPool(), {}))
 
 
+def test_text_that_cannot_travel_is_escaped():
+    """A file name that is no UTF-8 has lone surrogates, and stands in many an error."""
+
+    def train(model, site):
+        raise ValueError("cannot read \udcff.csv")
+
+    with pytest.raises(TrainingFailed) as caught:
+        call(task_of(train), FLModel(), Site(INFO, {}))
+    assert caught.value.problem == "ValueError: cannot read \\udcff.csv"
+    assert "\\udcff.csv" in caught.value.details.encode().decode()
+
+
 def test_an_interrupt_passes_through_user_code():
     """Ctrl-C ends the run, not one site."""
 

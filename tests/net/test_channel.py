@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 
 import anyio
 import pytest
 
-from flare_async.errors import AckStalled, ChannelReset, LocalProtocolError
+from flare_async.errors import AckStalled, ChannelReset, LocalProtocolError, RemoteProtocolError
 from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.endpoint import FIRST_WINDOW
 from flare_async.testing.pair import connected
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
-from tests.net.peers import LIMITS, PATIENCE, memory_links, now, sim_pair
+from tests.net.peers import LIMITS, PATIENCE, memory_links, now, sim_links, sim_pair
 
 SLACK = 0.25
 
@@ -243,8 +244,8 @@ def test_a_lease_after_bytes_is_refused(sim):
     assert sim(main) == b"too early"
 
 
-def test_what_does_not_fit_the_lease_is_kept_apart(sim):
-    """A peer that sends more than was lent writes past no memory."""
+def test_more_than_was_lent_is_an_error_of_the_channel(sim):
+    """A peer that sends more writes past no memory; it is reset, and the session goes on."""
 
     async def main():
         memory = bytearray(10)
@@ -252,11 +253,74 @@ def test_what_does_not_fit_the_lease_is_kept_apart(sim):
             mine, theirs = await pair.open("model", OpenOptions(leased=True))
             mine.lease(memoryview(memory)[2:8])
             theirs.send_soon(b"\x01" * 100)
+            with pytest.raises(RemoteProtocolError, match="too_long: acceptor model: more than 6"):
+                await mine.landed()
+            await pair.round_trip()
+            return memory, mine._inbox, theirs.failed.reset_code, pair.left()
+
+    lent = b"\x00\x00" + b"\x01" * 6 + b"\x00\x00"
+    assert sim(main) == (lent, None, ResetCode.PROTOCOL, [])
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_a_collecting_channel_holds_no_more_than_was_announced(sim, by_reference):
+    """A sender without bounds is reset at the first byte too many; what came before is small."""
+
+    async def flood(channel):
+        while channel.is_open:
+            with suppress(ChannelReset):
+                await channel.send(bytes(64 * KIB))
+
+    async def main():
+        async with connected(memory_links if by_reference else sim_links(), LIMITS) as pair:
+            mine, theirs = await pair.open("model", OpenOptions(leased=True, window=100 * KIB))
+            mine.collect(100 * KIB)
+            async with anyio.create_task_group() as group:
+                group.start_soon(flood, theirs)
+                with pytest.raises(RemoteProtocolError, match="more than 102400 bytes"):
+                    await mine.landed()
+            return sum(len(chunk) for chunk in mine.collected()), pair.here.ended
+
+    kept, ended = sim(main)
+    assert kept <= 100 * KIB
+    assert not ended
+
+
+def test_others_bytes_bear_with_a_channel_that_waits_for_its_turn(sim):
+    """A frame of another channel that takes longer than the patience is no stall of this one."""
+
+    async def main():
+        async with sim_pair(bandwidth=10_000.0) as pair:
+            bulk, sent = await pair.open("bulk", OpenOptions(leased=True))
+            mine, theirs = await pair.open("mine", OpenOptions(leased=True))
+            bulk.lease(memoryview(bytearray(600 * KIB)))
+            mine.lease(memoryview(bytearray(5)))
+            sent.send_soon(bytes(600 * KIB))
+            await asyncio.sleep(0)
+            theirs.send_soon(b"later")
             theirs.end()
             await mine.landed()
-            return memory
+            return now() > 2 * PATIENCE
 
-    assert sim(main) == b"\x00\x00" + b"\x01" * 6 + b"\x00\x00"
+    assert sim(main)
+
+
+def test_others_bytes_hide_a_channel_that_gets_none_for_a_while_only(sim):
+    """After four patiences and four links' worth of others' bytes it is stalled all the same."""
+    limits = Limits(stall_timeout=PATIENCE, window_bytes=MIB, link_bytes=MIB)
+
+    async def main():
+        async with sim_pair(limits, bandwidth=MIB) as pair:
+            bulk, sent = await pair.open("bulk", OpenOptions(leased=True))
+            start = now()
+            mine, _ = await pair.open("mine", OpenOptions(leased=True))
+            bulk.lease(memoryview(bytearray(60 * MIB)))
+            mine.lease(memoryview(bytearray(5)))
+            sent.send_soon(bytes(60 * MIB))
+            await failure(mine.landed())
+            return now() - start
+
+    assert 4 * PATIENCE <= sim(main) <= 5 * PATIENCE + SLACK
 
 
 def test_over_memory_the_very_objects_arrive():
@@ -273,17 +337,35 @@ def test_over_memory_the_very_objects_arrive():
 
 
 def test_a_failed_channel_tells_its_owner_once(sim):
-    """``on_failed`` is called when the channel fails and not when it is reset again."""
+    """``on_failed`` and ``on_over`` are called when it fails and not when it is reset again."""
 
     async def main():
         async with sim_pair() as pair:
             mine, theirs = await pair.open("told")
             calls = []
             mine.on_failed = lambda: calls.append(1)
+            mine.on_over = lambda channel: calls.append(channel is mine)
             theirs.reset(ResetCode.GONE, "gone")
             await pair.round_trip()
             mine.reset()
             await mine.aclose()
             return calls
 
-    assert sim(main) == [1]
+    assert sim(main) == [1, True]
+
+
+def test_a_finished_channel_tells_its_owner_once(sim):
+    """``on_over`` is called at an orderly end, too, and ``on_failed`` is not."""
+
+    async def main():
+        async with sim_pair() as pair:
+            mine, theirs = await pair.open("told", OpenOptions(end=True))
+            calls = []
+            theirs.on_failed = lambda: calls.append("failed")
+            theirs.on_over = lambda channel: calls.append(channel is theirs)
+            theirs.end()
+            await mine.landed()
+            await pair.round_trip()
+            return calls, mine.is_open
+
+    assert sim(main) == ([True], False)

@@ -9,9 +9,11 @@ import pytest
 
 from flare_async.errors import LinkLost
 from flare_async.limits import KIB, Limits
+from flare_async.net.heartbeat import LATE_BEATS, Heartbeat
 from flare_async.testing.link_checks import HELLO
 from flare_async.testing.pair import connected
 from flare_async.wire.frames import Ping, Pong
+from tests.net.hand_clock import HandClock
 from tests.net.peers import lone_session, memory_links, now, sim_pair
 
 INTERVAL = 5.0
@@ -136,3 +138,47 @@ def test_ending_stops_the_heartbeat(sim):
         return [timer for timer in loop._scheduled if not timer.cancelled()]
 
     assert sim(main) == []
+
+
+class Beaten:
+    """A heartbeat on a clock that is moved by hand, and what it did."""
+
+    def __init__(self):
+        self.clock, self.pings, self.silent = HandClock(), 0, []
+        self.heart = Heartbeat(self.clock, LIMITS, self.ping, self.silent.append)
+        self.heart.start()
+
+    def ping(self):
+        self.pings += 1
+
+
+def test_a_pause_of_our_own_loop_is_no_silence_of_the_peer():
+    """However long it was, the late beat asks, and the verdict takes its whole time again."""
+    beaten = Beaten()
+    beaten.clock.jump_to(100 * INTERVAL)
+    assert (beaten.pings, beaten.silent) == (1, [])
+    beaten.clock.move_to(101 * INTERVAL)
+    assert (beaten.pings, beaten.silent) == (2, [])
+    beaten.heart.heard = beaten.clock.now()
+    beaten.clock.move_to(103.9 * INTERVAL)
+    assert beaten.silent == []
+
+
+def test_a_peer_that_is_silent_after_a_pause_is_lost():
+    """The lateness is forgiven once, and what was silence before it counts."""
+    beaten = Beaten()
+    beaten.clock.jump_to(100 * INTERVAL)
+    beaten.clock.move_to(103 * INTERVAL)
+    assert beaten.silent == [3 * INTERVAL]
+    assert beaten.pings == 2
+
+
+def test_a_loop_that_is_always_late_still_finds_a_silent_peer():
+    """It judges after a dozen late beats in a row."""
+    beaten = Beaten()
+    for beat in range(1, LATE_BEATS + 1):
+        beaten.clock.jump_to(2 * beat * INTERVAL)
+        assert beaten.silent == []
+    beaten.clock.jump_to(2 * (LATE_BEATS + 1) * INTERVAL)
+    assert len(beaten.silent) == 1
+    assert beaten.pings == LATE_BEATS

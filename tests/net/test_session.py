@@ -15,14 +15,16 @@ from flare_async.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from flare_async.limits import Limits
+from flare_async.limits import KIB, Limits
 from flare_async.net.clock import LoopClock
 from flare_async.net.session import Session
 from flare_async.net.watchdog import Watchdog
 from flare_async.testing.link_checks import HELLO
 from flare_async.testing.pair import connected
-from flare_async.wire.frames import Goodbye, Hello, Open, Reset, ResetCode
-from flare_async.wire.session import OpenOptions
+from flare_async.testing.recorder import Recorder
+from flare_async.transports.memory import memory_pair
+from flare_async.wire.frames import Ack, Goodbye, Hello, Open, Reset, ResetCode
+from flare_async.wire.session import OpenOptions, Side
 from tests.net.peers import (
     cancelled_at,
     lone_session,
@@ -205,9 +207,54 @@ def test_reset_channels_do_not_pile_up(sim):
                 for number in range(2, 100, 2):
                     far.send_soon([Open(number, "burst"), Reset(number, 1, "never mind")])
                 await asyncio.sleep(1)
-                return len(session._accepted) <= 4, len(session.channels), session.ended
+                return len(session._lobby.channels) <= 4, len(session.channels), session.ended
 
     assert sim(main) == (True, 0, False)
+
+
+def test_credit_that_one_session_frees_wakes_the_channels_of_another(sim):
+    """What waits for credit of the process gets it, whoever gives it back; no traffic is needed."""
+    few = 64 * KIB
+    limits = Limits(
+        process_bytes=few, link_bytes=few, window_bytes=few, frame_bytes=few, control_bytes=KIB
+    )
+
+    async def main():
+        async with lone_session(limits) as (first, far, recorder):
+            (other, end), told = memory_pair(), Recorder()
+            second = Session(other, Side.CONNECTOR, first._endpoint)
+            far.start(recorder)
+            end.start(told)
+            for link, session in ((far, first), (end, second)):
+                link.send_soon([HELLO])
+                await session.__aenter__()
+            held = [first.open("held") for _ in range(12)]
+            second.open("starved")
+            await asyncio.sleep(1)
+            before = [frame for frame in told.frames if isinstance(frame, Ack)]
+            for channel in held:
+                channel.reset()
+            await asyncio.sleep(1)
+            acks = [frame.limit for frame in told.frames if isinstance(frame, Ack)]
+            for session in (first, second):
+                await session.__aexit__(None, None, None)
+            return before, acks, first._endpoint.budget.available
+
+    assert sim(main) == ([], [3 * few // 4], few)
+
+
+def test_a_session_whose_link_has_ended_before_starts_no_heartbeat(sim):
+    """The link tells so when it is started; no timer of the session is left."""
+
+    async def main():
+        async with lone_session() as (session, far, _):
+            far.abort()
+            await asyncio.sleep(1)
+            with pytest.raises(HandshakeFailed):
+                await session.__aenter__()
+            return session._heartbeat._timer
+
+    assert sim(main) is None
 
 
 def test_frames_follow_both_sides_limits(sim):
@@ -232,7 +279,7 @@ def test_over_memory_frames_have_no_length_limit():
     async def main():
         async with connected(memory_links) as pair:
             mine = pair.here.open("pull", options=OpenOptions(end=True, leased=True, window=2**24))
-            mine.collect()
+            mine.collect(2**24)
             theirs = await anext(pair.there)
             theirs.send_soon(bytes(2**24))
             theirs.end()

@@ -12,6 +12,7 @@ from flare_async.roles.machine import (
     CloseReason,
     DeadlinePassed,
     Failed,
+    Left,
     Offer,
     Revoke,
     RoundMachine,
@@ -107,7 +108,8 @@ def plans(draw):
 def test_every_order_of_events_keeps_the_promises(plan, data):
     """Never offered twice, never beyond the window, closed once, and everybody accounted for."""
     site = st.sampled_from(plan.sites)
-    event = st.one_of(st.builds(Arrived, site), st.builds(Failed, site), st.just(DeadlinePassed()))
+    ends = st.sampled_from([DeadlinePassed(), Left()])
+    event = st.one_of(st.builds(Arrived, site), st.builds(Failed, site), ends)
     machine, ledger = RoundMachine(plan), Ledger(plan)
     ledger.apply(machine, Started())
     for step in data.draw(st.lists(event, max_size=30)):
@@ -187,7 +189,16 @@ def test_the_deadline_closes_with_the_quorum_and_fails_without(arrived, reason):
     assert (revoked(actions), actions[-1]) == (list(SITES[arrived:]), Close(reason))
 
 
-@pytest.mark.parametrize("late", [Arrived("e"), Failed("e"), DeadlinePassed(), Started()])
+def test_leaving_a_round_takes_the_task_back_from_all_that_are_not_settled():
+    """Also from those that were never offered theirs, and nothing more is offered."""
+    machine, _ = started(quorum=2, window=2)
+    machine.handle(Arrived("a"))
+    actions = machine.handle(Left())
+    assert actions == [*(Revoke(site) for site in "bcde"), Close(CloseReason.LEFT)]
+    assert machine.handle(Failed("b")) == []
+
+
+@pytest.mark.parametrize("late", [Arrived("e"), Failed("e"), DeadlinePassed(), Left(), Started()])
 def test_events_after_the_close_change_nothing(late):
     """What comes late is recorded by others."""
     machine, _ = started(quorum=1, target=1)

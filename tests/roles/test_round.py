@@ -274,22 +274,23 @@ def test_cancelling_the_round_resets_everybody(sim, scheme):
 
 
 def test_leaving_the_block_early_takes_what_has_arrived(sim, scheme):
-    """A body that has seen enough breaks out: the others are reset and not recorded as failed."""
-    workers = {"a": Trains(), "slow": Trains(seconds=3600)}
+    """A body that has seen enough breaks out: the others are reset and recorded as late."""
+    workers = {"a": Trains(), "slow": Trains(seconds=3600), "last": Trains()}
 
     async def main():
-        async with federation(workers, scheme=scheme) as made:
+        async with federation(workers, scheme=scheme, window=2) as made:
             async with made.cohort.round(RoundTask("job", 0, 1), MODEL) as updates:
                 async for site, _ in updates:
                     assert site == "a"
                     break
                 reason = updates.closed
             await settle()
-            return reason, shelves(made)
+            return reason, updates.closed, made.seen, shelves(made)
 
-    reason, held = sim(main)
-    assert (reason, workers["slow"].cancelled) == (None, 1)
-    assert held == {"a": 0, "slow": 0, "server": 0}
+    reason, closed, seen, held = sim(main)
+    assert (reason, closed, workers["slow"].cancelled) == (None, CloseReason.LEFT, 1)
+    assert seen.status() == {"a": "ok", "slow": "late", "last": "late"}
+    assert held == {"a": 0, "slow": 0, "last": 0, "server": 0}
 
 
 def test_the_window_bounds_how_many_sites_hold_a_task(sim, scheme):

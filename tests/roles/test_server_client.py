@@ -126,29 +126,50 @@ def test_nobody_listening_is_a_failed_connect(sim, scheme):
     sim(main)
 
 
-def test_a_newer_session_fences_the_older(sim, scheme):
-    """The older one's task has failed at once, the newer one gets the next."""
+async def fenced(made, old, new, **options):
+    """Play a round in which site ``a`` comes back under a newer session while it works."""
+
+    async def again():
+        await old.began.wait()
+        await made.join("a", new)
+
+    made.context.tasks.start_soon(again)
+    _, model = await made.play(0, **options)
+    return model, made.seen.records[0, "a"]
+
+
+def test_a_newer_session_of_a_site_gets_the_task_of_the_older(sim, scheme):
+    """The older one's work is cancelled; the site counts once, with what the newer one brings."""
     old, new = Trains(1, seconds=3600), Trains(5)
 
     async def main():
         async with federation({"a": old, "b": Trains(3)}, scheme=scheme) as made:
+            model, record = await fenced(made, old, new)
+            return model, record, made.seen.started, asyncio.get_running_loop().time()
 
-            async def again():
-                await old.began.wait()
-                await made.join("a", new)
+    model, record, started, now = sim(main)
+    assert (record.status, old.cancelled, len(new.tasks)) == ("ok", 1, 1)
+    assert values(model) == expected((5, 1), (3, 1))
+    assert started == [(0, "a"), (0, "b")]
+    assert now < 10
 
-            made.context.tasks.start_soon(again)
-            await made.play(0, quorum=1)
-            failed = made.seen.records[0, "a"]
+
+def test_a_task_is_offered_again_no_more_than_max_resends_times(sim, scheme):
+    """Then the site has failed, and the newer session gets the next task."""
+    old, new = Trains(1, seconds=3600), Trains(5)
+
+    async def main():
+        limits = Limits(max_resends=0)
+        async with federation({"a": old, "b": Trains(3)}, scheme=scheme, limits=limits) as made:
+            _, failed = await fenced(made, old, new, quorum=1)
             await made.server.wait_for(["a", "b"], 2)
             _, model = await made.play(1)
-            return failed, model, asyncio.get_running_loop().time()
+            return failed, model
 
-    failed, model, now = sim(main)
-    assert (failed.status, old.cancelled) == ("failed", 1)
+    failed, model = sim(main)
+    assert (failed.status, old.cancelled, len(new.tasks)) == ("failed", 1, 1)
     assert "a newer session" in failed.reason
     assert values(model) == expected((5, 1), (3, 1))
-    assert now < 10
 
 
 def test_a_fenced_session_does_not_remove_the_newer_one(sim, scheme):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import anyio
 import numpy as np
+import pytest
 
-from flare_async.limits import Limits
+from flare_async.errors import TransferError
+from flare_async.limits import MIB, Limits
 from flare_async.net.clock import LoopClock
 from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom
@@ -24,6 +27,10 @@ from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
 READER = "connector"
+PATIENCE = 10.0
+STALLING = Limits(
+    stall_timeout=PATIENCE, heartbeat_interval=60.0, send_timeout=200.0, window_bytes=MIB
+)
 ADDRESSES = {"memory": "memory://there", "tcp": "tcp://127.0.0.1:0"}
 
 
@@ -36,6 +43,25 @@ def sim_links(**options):
     """Return a pair maker over a new simulated network."""
     network = SimNetwork(LoopClock(), SeededRandom(1), **options)
     return lambda: link_pair(network, "sim://there")
+
+
+def same(one, other):
+    """Return whether two sets have the same names, types, shapes, ties and bytes."""
+    return (one.model_digest(), dict(one.aliases)) == (other.model_digest(), dict(other.aliases))
+
+
+def refused(world, ref, error):
+    """Pull and return the sink's state; the pull must fail with ``error``."""
+
+    async def main():
+        sink = MemorySink()
+        with pytest.raises(error):
+            await world.fetch(ref, sink)
+        await world.pair.round_trip()
+        assert world.pulls() == []
+        return sink._arrivals.state
+
+    return main()
 
 
 class World:
@@ -85,6 +111,27 @@ class ChunkedSource:
             yield chunk
             if self.error is not None:
                 raise self.error
+
+
+class UnhashedSource(ChunkedSource):
+    """Can be read to be sent, and not to be hashed."""
+
+    def chunks(self, name, *start):
+        """Yield pieces from a start; without one, fail."""
+        if not start:
+            raise TransferError("the disk is gone")
+        return super().chunks(name, *start)
+
+
+class CountingPool(ThreadPoolExecutor):
+    """Counts in ``submitted`` what was handed to its threads."""
+
+    submitted = 0
+
+    def submit(self, *args, **options):
+        """Count and submit."""
+        self.submitted += 1
+        return super().submit(*args, **options)
 
 
 def every_dtype():

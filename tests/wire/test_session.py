@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flare_async.errors import LocalProtocolError, ResourceLimit
+from flare_async.errors import LocalProtocolError, RemoteProtocolError, ResourceLimit
 from flare_async.limits import Limits
 from flare_async.wire.events import (
     Arrived,
@@ -13,6 +13,7 @@ from flare_async.wire.events import (
     Finished,
     LandedBytes,
     Opened,
+    Overran,
     PeerHello,
     PeerLeft,
     Ponged,
@@ -136,6 +137,34 @@ def test_leased_bytes_count_as_consumed_on_arrival() -> None:
     assert pair.a.receive(Data(1, 300, b"x"), 0) == [Arrived(1, b"x")]
     assert pair.a.statistics(channel).consumed == 301
     assert pair.emit(pair.a) == [Ack(1, 301, 301 + 10**9)]
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_more_than_the_leased_memory_holds_resets_the_channel(landed: bool) -> None:
+    """Landed or not; what comes later on that channel is ignored, and the session goes on."""
+    pair = talking()
+    channel = pair.a.open("pull", options=OpenOptions(leased=True, end=True, window=1000))
+    pair.a.lease(channel, 300)
+    pair.settle()
+    assert pair.a.receive(Landed(1, 0, 300), 0) == [LandedBytes(1, 300)]
+    assert pair.emit(pair.a) == [Ack(1, 300, 1000)]
+    more = Landed(1, 300, 1) if landed else Data(1, 300, b"x")
+    assert pair.a.receive(more, 0) == [Overran(1, 300)]
+    assert pair.emit(pair.a) == [Reset(1, ResetCode.PROTOCOL, "more than 300 bytes")]
+    assert pair.a.receive(Data(1, 301, b"x"), 0) == []
+    assert pair.a.open_channels == 0
+
+
+def test_a_leased_channel_grants_no_more_than_one_byte_too_many() -> None:
+    """A sender that has more than the lease cannot send it."""
+    pair = talking()
+    channel = pair.a.open("pull", options=OpenOptions(leased=True, end=True, window=200))
+    pair.a.lease(channel, 300)
+    assert pair.emit(pair.a)[0].window == 200
+    pair.a.receive(Landed(1, 0, 200), 0)
+    assert pair.emit(pair.a) == [Ack(1, 200, 301)]
+    with pytest.raises(RemoteProtocolError, match="the limit is 301"):
+        pair.a.receive(Data(1, 200, bytes(200)), 0)
 
 
 def test_a_channel_can_be_leased_later() -> None:
@@ -345,3 +374,16 @@ def test_the_channel_ids_can_be_used_up() -> None:
     pair.a._table._next_own = 2**32 + 1
     with pytest.raises(LocalProtocolError, match="used up"):
         pair.a.open("one more")
+
+
+def test_a_machine_without_a_budget_can_be_closed() -> None:
+    """Nothing is open afterwards, and what was asked of a closed channel has plain answers."""
+    pair = talking()
+    channel = pair.a.open("up")
+    pair.a.send(channel, bytes(WINDOW + 1))
+    assert [pair.a.sendable(channel), pair.a.end_acknowledged(channel)] == [True, False]
+    pair.settle()
+    assert not pair.a.sendable(channel)
+    pair.a.close()
+    assert pair.a.open_channels == 0
+    assert [pair.a.sendable(channel), pair.a.end_acknowledged(channel)] == [False, True]

@@ -167,6 +167,28 @@ def test_a_channel_opened_without_credit_gets_some_when_it_returns() -> None:
     assert budget.available == 8 * KIB
 
 
+def test_a_channel_without_credit_is_told_when_another_session_frees_some() -> None:
+    """Once for each time that it asks, and not when it has got some or is closed."""
+    told: list[int] = []
+    shared = CreditBudget(64 * KIB)
+    budget = CreditBudget(64 * KIB, shared, lambda: told.append(shared.available))
+    pair = Pair(LIMITS, FRAME, budgets=(budget, None)).greet()
+    shared.take(64 * KIB)
+    pair.a.open("starved")
+    for _ in range(2):
+        shared.give(KIB)
+    assert told == [KIB]
+    pair.a.await_credit()
+    shared.give(30 * KIB)
+    assert told == [KIB, 32 * KIB]
+    assert pair.a.has_frames
+    pair.settle()
+    pair.a.await_credit()
+    shared.give(KIB)
+    pair.a.close()
+    assert len(told) == 2
+
+
 def test_a_starved_channel_that_is_reset_waits_no_longer() -> None:
     """Nothing is left in the list of those that wait."""
     budget = CreditBudget(64 * KIB)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +141,38 @@ def test_leasing_returns_the_credit_that_holds_no_unread_bytes() -> None:
     window.lease()
     window.finish()
     assert budget.available == 1000
+
+
+def test_a_leased_window_grants_one_byte_more_than_its_total() -> None:
+    """So that too much shows, and the limit that closes the credit stays for the end."""
+    window = ReceiveWindow(10, 100, None)
+    window.lease(50)
+    assert window.ack() == (0, 51)
+    window.lease()
+    assert (window.ack(), window.total) == ((0, 51), 50)
+
+
+def test_credit_that_returns_is_told_once_to_whoever_waits() -> None:
+    """In any budget of the family; who forgot, or cannot be told, is not told."""
+    told: list[str] = []
+    root = CreditBudget(100)
+    budgets = {
+        name: CreditBudget(50, root, partial(told.append, name)) for name in ("one", "two", "three")
+    }
+    silent = CreditBudget(50, root)
+    silent.wait()
+    for budget in (*budgets.values(), silent):
+        budget.take(20)
+        budget.forget()
+    for name in ("one", "two", "two", "three"):
+        budgets[name].wait()
+    budgets["three"].forget()
+    assert told == []
+    budgets["three"].give(10)
+    assert told == ["one", "two"]
+    silent.give(10)
+    root.give(0)
+    assert told == ["one", "two"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 5000), st.floats(0, 2))))

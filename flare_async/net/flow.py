@@ -1,0 +1,56 @@
+"""When bytes last came: on one channel, and on the session that carries it."""
+
+from __future__ import annotations
+
+from flare_async.limits import Limits
+
+__all__ = ["Arrival", "Flow"]
+
+OWN_PATIENCES = 4  # how long others' bytes may pass a channel by, in stall timeouts
+PASSED_LINKS = 4  # and how many of them, in ``link_bytes``: turns on a slow link come seldom
+
+
+class Flow:
+    """The bulk bytes that a session has received: how many, and when the last ones came."""
+
+    __slots__ = ("at", "most_passed", "nbytes", "patience")
+
+    def __init__(self, now: float, limits: Limits) -> None:
+        self.at = now
+        self.nbytes = 0
+        self.patience = (OWN_PATIENCES - 1) * limits.stall_timeout
+        self.most_passed = PASSED_LINKS * limits.link_bytes
+
+    def feed(self, now: float, nbytes: int) -> None:
+        """Take note of ``nbytes``; none, if a part of a frame came."""
+        self.at = now
+        self.nbytes += nbytes
+
+
+class Arrival:
+    """When the bytes of one channel last came, or those of others that are ahead of it.
+
+    A channel whose turn comes seldom, because its link is slow, is not stalled while the link
+    moves. But what others receive must not hide for ever that nothing is sent on this channel: a
+    channel that gets no byte of its own for four times ``stall_timeout``, while four times
+    ``link_bytes`` pass it by, counts as one that has not moved.
+    """
+
+    __slots__ = ("_flow", "_own", "_passed")
+
+    def __init__(self, now: float, flow: Flow) -> None:
+        self._flow = flow
+        self._own = now
+        self._passed = flow.nbytes
+
+    def feed(self, now: float) -> None:
+        """Take note of bytes of the channel's own."""
+        self._own = now
+        self._passed = self._flow.nbytes
+
+    @property
+    def at(self) -> float:
+        """When the channel was last seen to move; this is what a watchdog watches."""
+        flow, own = self._flow, self._own
+        silent = flow.at - own > flow.patience and flow.nbytes - self._passed > flow.most_passed
+        return own + flow.patience if silent else max(own, flow.at)

@@ -1,0 +1,182 @@
+"""The receiving half of a channel: an inbox or leased memory, and one waiter."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+from anyio.abc import ObjectReceiveStream
+
+from flare_async.errors import AckStalled, FlareError, LocalProtocolError
+from flare_async.net.flow import Arrival
+from flare_async.net.outflow import wake
+
+if TYPE_CHECKING:
+    from flare_async.net.session import Session
+    from flare_async.wire.session import ChannelStatistics
+
+__all__ = ["Chunk", "Inflow"]
+
+Chunk: TypeAlias = bytes | bytearray | memoryview
+
+
+class Inflow(ObjectReceiveStream[Chunk]):
+    """What ``Channel`` inherits instead of owning: it costs no further object a channel."""
+
+    def __init__(self, session: Session, number: int, topic: str) -> None:
+        self.session = session
+        self.id = number
+        self.topic = topic
+        self.trailer = b""
+        self.failed: FlareError | None = None
+        self._landed = 0
+        self._arrival = Arrival(session.clock.now(), session.flow)
+        self._inbox: deque[Chunk] | None = None
+        self._lease: memoryview | None = None
+        self._on_landed: Callable[[int, int], None] | None = None
+        self._ended = False
+        self._collects = False
+        self._receiver: asyncio.Future[None] | None = None
+
+    @property
+    def peer(self) -> str:
+        """The name of the site or server on the other side."""
+        return self.session.peer
+
+    def statistics(self) -> ChannelStatistics:
+        """Return bytes sent, acknowledged, received, consumed and unsent."""
+        return self.session.machine.statistics(self.id)
+
+    @abstractmethod
+    def give_up(self, error: FlareError, message: str) -> None:
+        """Reset towards the peer and fail here with ``error``."""
+
+    async def receive(self) -> Chunk:
+        """Return the next bytes, as they came; consuming them is what grants new credit.
+
+        Waits as long as the session lives: how long a peer may think is its caller's business, and
+        a link that died is noticed by its heartbeat. Cancelling loses nothing.
+
+        Raises:
+            anyio.EndOfStream: the peer has ended its direction and everything was received.
+            ChannelReset: the peer gave the channel up.
+            LinkError: the link was lost.
+        """
+        return await self._receive(None)
+
+    async def receive_moving(self) -> Chunk:
+        """Return the next bytes like ``receive``, but bounded as ``landed`` is.
+
+        Raises:
+            AckStalled: nothing arrived for ``stall_timeout`` seconds; the channel is reset.
+        """
+        return await self._receive(self.session.limits.stall_timeout)
+
+    def lease(self, view: memoryview, on_landed: Callable[[int, int], None] | None = None) -> None:
+        """Let arriving bytes land in ``view``, which starts at the stream's first byte.
+
+        Call it before the peer can send: right after ``open``. The bytes are untrusted until
+        verified, and one more than the view has room for is an error of this channel.
+        ``on_landed(offset, length)`` is told of each piece; it must not block.
+        """
+        if self._inbox or self._landed:
+            raise LocalProtocolError(f"{self!r} has received before it was leased")
+        self._lease = view
+        self._on_landed = on_landed
+        self.session.machine.lease(self.id, len(view))
+
+    def collect(self, nbytes: int) -> None:
+        """Keep arriving payloads for ``collected``: at most ``nbytes``, as with a lease of them."""
+        self._collects = True
+        self.session.machine.lease(self.id, nbytes)
+
+    def collected(self) -> list[Chunk]:
+        """Return, once, what a collecting channel has kept."""
+        chunks, self._inbox = list(self._inbox or ()), None
+        return chunks
+
+    async def landed(self) -> bytes:
+        """Wait until the peer has ended its direction; return the closing frame's trailer.
+
+        Bounded by bytes that arrive: ``stall_timeout`` after the last one it gives up. Those of
+        other channels count for a while, because a slow link brings ours in turn (``Arrival``).
+
+        Raises:
+            AckStalled: nothing arrived for ``stall_timeout`` seconds; the channel is reset.
+            ChannelReset: the peer gave the channel up.
+            RemoteProtocolError: more arrived than the memory holds; the channel is reset.
+            LinkError: the link was lost.
+        """
+        while not self._ended:
+            if self.failed is not None:
+                raise self.failed
+            await self._park(self.session.limits.stall_timeout)
+        return self.trailer
+
+    # What the session tells
+
+    def arrived(self, payload: Chunk) -> None:
+        """Take payload that landed in no lease."""
+        self._arrival.feed(self.session.clock.now())
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(payload)
+        if not self._collects:
+            wake(self._receiver)
+
+    def landed_piece(self, length: int) -> None:
+        """Take note of bytes that landed in the lease."""
+        self._arrival.feed(self.session.clock.now())
+        offset = self._landed
+        self._landed += length
+        if self._on_landed is not None:
+            self._on_landed(offset, length)
+
+    def destination(self, offset: int, length: int) -> memoryview | None:
+        """Say where bytes of the stream may land."""
+        if self._lease is None or offset >= len(self._lease):
+            return None
+        return self._lease[offset : offset + length]
+
+    def ended(self, trailer: bytes) -> None:
+        """Take note that the peer has ended its direction."""
+        self._ended = True
+        self.trailer = trailer
+        wake(self._receiver)
+
+    # Internals
+
+    async def _receive(self, patience: float | None) -> Chunk:
+        while not self._inbox:
+            if self._ended:
+                raise anyio.EndOfStream
+            if self.failed is not None:
+                raise self.failed
+            await self._park(patience)
+        chunk = self._inbox.popleft()
+        if self.session.is_open(self.id):
+            self.session.consumed(self.id, len(chunk))
+        return chunk
+
+    async def _park(self, patience: float | None) -> None:
+        if self._receiver is not None:
+            raise LocalProtocolError(f"{self!r} already has a receiver")
+        self._receiver = future = self.session.new_future()
+        try:
+            if patience is None:
+                await future
+            else:
+                await self.session.watchdog.wait(future, self._arrival, patience, self._silent)
+        except AckStalled as exc:
+            self.give_up(exc, "nothing arrived")
+            raise
+        finally:
+            self._receiver = None
+
+    def _silent(self, idle: float) -> AckStalled:
+        numbers = self.statistics()
+        return AckStalled(self.peer, self.topic, numbers.received, numbers.consumed, idle)

@@ -1,0 +1,59 @@
+"""Channels that the peer has opened and nobody has taken yet, and the one who waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from flare_async.errors import LocalProtocolError
+from flare_async.net.channel import Channel
+from flare_async.net.outflow import wake
+from flare_async.wire.frames import ResetCode
+
+__all__ = ["Lobby"]
+
+
+class Lobby:
+    """Hands channels to the handler of their topic at once, or keeps at most ``room`` of them."""
+
+    __slots__ = ("_handlers", "_room", "_waiter", "channels")
+
+    def __init__(self, room: int) -> None:
+        self.channels: deque[Channel] = deque()
+        self._room = room
+        self._handlers: dict[str, Callable[[Channel], None]] = {}
+        self._waiter: asyncio.Future[None] | None = None
+
+    def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
+        """Give channels of ``topic`` to ``handler``."""
+        self._handlers[topic] = handler
+
+    def admit(self, channel: Channel) -> None:
+        """Take a channel that the peer has just opened; without room for it, it is refused."""
+        handler = self._handlers.get(channel.topic)
+        if handler is not None:
+            handler(channel)
+        elif len(self.channels) >= self._room:
+            channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
+        else:
+            self.channels.append(channel)
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the one who waits look again."""
+        wake(self._waiter)
+
+    async def wait(self) -> None:
+        """Wait for the next ``wake``; what bounds that is the caller's business.
+
+        Raises:
+            LocalProtocolError: somebody else waits.
+        """
+        if self._waiter is not None:
+            raise LocalProtocolError("a session already has somebody who accepts its channels")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None

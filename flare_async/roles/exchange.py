@@ -1,0 +1,184 @@
+"""A task offered to one session of its site: from the open to the whole, admitted update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import anyio
+import anyio.lowlevel
+
+from flare_async.errors import RemoteProtocolError, TrainingFailed, UpdateRefused
+from flare_async.model import ParamsType
+from flare_async.net.endpoint import FIRST_WINDOW
+from flare_async.net.session import Session
+from flare_async.roles.messages import (
+    OFFER_SCHEMA,
+    TASK_TOPIC,
+    TaskFailed,
+    TaskMessage,
+    TaskOffer,
+    TaskResult,
+)
+from flare_async.roles.setting import RoundSetting, Update
+from flare_async.roles.stream import TaskStream
+from flare_async.transfer.admission import Admission
+from flare_async.transfer.arrivals import NO_ALIASES
+from flare_async.transfer.pull import TensorRef
+from flare_async.transfer.reducer import Reducer
+from flare_async.transfer.sink import MemorySink, TensorSink
+from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.tensors import TensorSet
+from flare_async.wire.session import OpenOptions
+
+__all__ = ["Exchange", "in_turns"]
+
+STEPS_A_TURN = 4  # of a chunk of a MiB, about 40 microseconds each
+
+
+class Exchange:
+    """Offers the task, waits for the result, pulls it and has it admitted.
+
+    ``stream`` is the task's channel, as soon as there is one; ending it is the lease's part.
+    """
+
+    def __init__(self, setting: RoundSetting, site: str, attempt: int) -> None:
+        self._setting = setting
+        self._site = site
+        self._attempt = attempt
+        self.stream: TaskStream | None = None
+
+    async def run(self, session: Session, remaining: float | None) -> Update:
+        """Return the site's update; with a reducer it has been admitted there.
+
+        Waits for the site's work as long as the session lives; cancelling leaves the channel open.
+
+        Raises:
+            TrainingFailed: the site reports that its work failed.
+            UpdateRefused: the update is not what was asked for, or not admissible.
+            RemoteProtocolError: the site said something else than a result, or more.
+            FlareError: the channel, the link or a pull failed.
+        """
+        stream = self.stream = self._open(session, remaining)
+        result = await self._result(stream)
+        weight = self._weight(result)
+        tensors = await self._pull(session, result, weight)
+        if stream.unread:
+            raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
+        if self._setting.reducer is not None and result.update is not None:
+            await self._admit(self._setting.reducer)
+        return Update(
+            site=self._site,
+            params_type=result.params_type,
+            metrics=result.metrics,
+            meta=result.meta,
+            weight=weight,
+            seconds=result.seconds,
+            received=result.received,
+            nbytes=0 if result.update is None else result.update.nbytes,
+            tensors=tensors,
+        )
+
+    def _open(self, session: Session, remaining: float | None) -> TaskStream:
+        self._setting.server.leftovers.sweep(session)
+        task = self._setting.task
+        offer = TaskOffer(
+            job=task.job,
+            task=task.name,
+            round_number=task.number,
+            total_rounds=task.total,
+            attempt=self._attempt,
+            epoch=0,
+            model=self._setting.offer.ref,
+            remaining=remaining,
+            keep_until=task.keep_until,
+            meta=task.meta,
+        )
+        options = OpenOptions(urgent=True, window=FIRST_WINDOW)
+        return TaskStream(session.open(TASK_TOPIC, OFFER_SCHEMA.encode(offer), options))
+
+    async def _result(self, stream: TaskStream) -> TaskResult:
+        match message := await self._next(stream):
+            case TaskResult():
+                return message
+            case TaskFailed(problem, details):
+                raise TrainingFailed(self._site, problem, details)
+            case _:
+                raise RemoteProtocolError("unexpected", type(message).__name__)
+
+    async def _next(self, stream: TaskStream) -> TaskMessage:
+        try:
+            return await stream.receive()
+        except anyio.EndOfStream:
+            raise RemoteProtocolError("no_result", f"{self._site} ended its task early") from None
+
+    def _weight(self, result: TaskResult) -> float:
+        # Checked before anything is pulled; a reducer checks it again for itself.
+        weigh = self._setting.weigh
+        weight = 1.0 if weigh is None else weigh(self._site, result.meta)
+        self._setting.admission.check_weight(self._site, weight)
+        return weight
+
+    async def _pull(self, session: Session, result: TaskResult, weight: float) -> TensorSet | None:
+        ref, reducer = result.update, self._setting.reducer
+        fetch = self._setting.server.context.downloader.fetch
+        if ref is None:
+            return None
+        if not self._setting.task.wants_update:
+            raise UpdateRefused(self._site, f"{ref.nbytes} bytes were offered and not asked for")
+        if reducer is not None:
+            await fetch(session, ref, self._stage(reducer, result, weight))
+            return None
+        sink = self._sink(ref)
+        await fetch(session, ref, sink)
+        return sink.tensors
+
+    def _sink(self, ref: TensorRef) -> MemorySink:
+        most = sum(spec.nbytes for spec in self._setting.offer.source.specs)
+        if ref.nbytes > most:
+            raise UpdateRefused(self._site, f"offers {ref.nbytes} bytes, the model has {most}")
+        memory_bytes = self._setting.server.context.limits.memory_bytes
+        return LikeModel(self._site, self._setting.admission, memory_bytes)
+
+    def _stage(self, reducer: Reducer, result: TaskResult, weight: float) -> TensorSink:
+        try:
+            kind = ParamsType(result.params_type)
+        except ValueError as exc:
+            raise UpdateRefused(self._site, f"params_type {result.params_type!r:.40}") from exc
+        return reducer.stage(self._site, weight, kind)
+
+    async def _admit(self, reducer: Reducer) -> None:
+        if self._setting.stepped is None:
+            reducer.commit(self._site)
+        else:
+            await in_turns(self._setting.stepped.admitting(self._site))
+
+
+class LikeModel(MemorySink):
+    """A sink that takes the tensors of the model and nothing else.
+
+    It is told of them before a byte is pulled, so nobody makes this side take more memory.
+    """
+
+    __slots__ = ("_admission", "_site")
+
+    def __init__(self, site: str, admission: Admission, memory_bytes: int | None) -> None:
+        super().__init__(memory_bytes=memory_bytes)
+        self._site = site
+        self._admission = admission
+
+    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = NO_ALIASES) -> None:
+        """Prepare for these tensors.
+
+        Raises:
+            UpdateRefused: they are not those of the model.
+            FlareError: they cannot be accepted.
+        """
+        self._admission.check_specs(self._site, specs)
+        super().begin(specs, aliases)
+
+
+async def in_turns(steps: Iterator[None]) -> None:
+    """Take steps of a chunk; large arithmetic must not keep the loop to itself."""
+    for count, _ in enumerate(steps):
+        if count % STEPS_A_TURN == STEPS_A_TURN - 1:
+            await anyio.lowlevel.checkpoint()
