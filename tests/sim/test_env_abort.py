@@ -60,16 +60,22 @@ class Stuck:
 
 
 class Waits:
-    """An async train function that waits for ever, in the given round."""
+    """An async train function that waits for ever, in the given round.
 
-    def __init__(self, number=0):
+    ``entered`` is set when as many sites as ``sites`` are in it.
+    """
+
+    def __init__(self, number=0, sites=1):
         self.number, self.cancelled = number, []
         self.entered = asyncio.Event()
+        self._outside = sites
 
     async def __call__(self, model, site):
         """Train at once in all other rounds."""
         if site.round_number == self.number:
-            self.entered.set()
+            self._outside -= 1
+            if self._outside <= 0:
+                self.entered.set()
             try:
                 await anyio.sleep_forever()
             except asyncio.CancelledError:
@@ -233,7 +239,7 @@ def test_cancelling_the_caller_aborts_and_leaves_nothing(temporary, transport, w
     """No task, no descriptor, no thread, no temporary folder; the folder of the run is whole."""
 
     async def main():
-        train = Waits(number=1)
+        train = Waits(number=1, sites=4)
         env = env_of(temporary, transport=transport, workers=workers, num_threads=4)
         recipe = recipe_of(train, name="cancelled")
         async with asyncio.timeout(LIMIT):
