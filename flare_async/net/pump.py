@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import anyio.lowlevel
-
 from flare_async.errors import SendStalled
 from flare_async.limits import Limits
 from flare_async.net.link import Link
@@ -117,7 +115,7 @@ class Pump:
             finally:
                 self._disarm()
             # A link that stays writable would otherwise keep the loop to itself.
-            await anyio.lowlevel.checkpoint()
+            await asyncio.sleep(0)
             self.flush()
             if self._idle:
                 await self._park()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
 import anyio
-import anyio.lowlevel
 
 from flare_async.errors import RemoteProtocolError, TrainingFailed, UpdateRefused
 from flare_async.model import ParamsType
@@ -181,4 +181,4 @@ async def in_turns(steps: Iterator[None]) -> None:
     """Take steps of a chunk; large arithmetic must not keep the loop to itself."""
     for count, _ in enumerate(steps):
         if count % STEPS_A_TURN == STEPS_A_TURN - 1:
-            await anyio.lowlevel.checkpoint()
+            await asyncio.sleep(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -92,6 +93,7 @@ def dtype_of(name: str) -> DType:
     return found
 
 
+@lru_cache(maxsize=256)  # NumPy works a type's name out anew each time, in several microseconds
 def name_of_numpy(dtype: np.dtype[np.generic]) -> str | None:
     """Return the format's name of a NumPy type in any byte order, or None."""
     return None if dtype.names is not None else _BY_NUMPY.get(dtype.name)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable
 from typing import Self
-
-import anyio.lowlevel
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.seeding import GlobalSeeds, SingleTorchThread
@@ -60,7 +59,7 @@ class InlineSpawner:
         """
         pool = await self._slots.acquire()
         try:
-            await anyio.lowlevel.checkpoint()  # a row of short trainings must not starve the loop
+            await asyncio.sleep(0)  # a row of short trainings must not starve the loop
             return await self._train(task, pool)
         finally:
             self._slots.release(pool)
