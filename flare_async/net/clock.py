@@ -14,9 +14,7 @@ __all__ = ["LoopClock"]
 class LoopClock:
     """Tell the time of one event loop and call back on it."""
 
-    __slots__ = ("_loop", "now")
-
-    now: Callable[[], float]  # monotonic seconds of the loop
+    __slots__ = ("_loop", "_time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Bind to ``loop``, by default the running one.
@@ -25,10 +23,13 @@ class LoopClock:
             RuntimeError: no loop was given and none is running.
         """
         self._loop = asyncio.get_running_loop() if loop is None else loop
-        # uvloop tells the time of its last turn, in whole milliseconds of the same clock. Bound
-        # here and not wrapped in a method, because it is asked for with every frame.
+        # uvloop tells the time of its last turn, in whole milliseconds of the same clock.
         ticks = type(self._loop).__module__.startswith("uvloop")
-        self.now = time.monotonic if ticks else self._loop.time
+        self._time = time.monotonic if ticks else self._loop.time
+
+    def now(self) -> float:
+        """Return the loop's monotonic seconds."""
+        return self._time()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` on the loop at ``when``; the handle cancels it."""
