@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import anyio
 
 from flare_async.errors import FlareError
 from flare_async.jobs.events import (
@@ -21,6 +18,7 @@ from flare_async.jobs.events import (
 )
 from flare_async.jobs.history import ModelRecord, RoundRecord, dumps
 from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
+from flare_async.jobs.threads import run_to_end
 from flare_async.limits import MIB
 from flare_async.ports import Store
 from flare_async.roles.cohort import Cohort
@@ -137,9 +135,7 @@ class JobCohort(Cohort):
         """
         if mean.nbytes <= INLINE_BYTES:
             return mean.finish()
-        with anyio.CancelScope(shield=True):  # the thread would go on anyway
-            model = await asyncio.to_thread(mean.finish)
-        return model  # noqa: RET504 - a cancel scope may end its block without a return
+        return await run_to_end(mean.finish)
 
     async def checkpoint(self, model: TensorSet, version: int) -> None:
         """Keep ``model`` as the run's global model; on return it can be read back."""

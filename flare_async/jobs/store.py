@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import anyio
-
 from flare_async.errors import WorkspaceError
+from flare_async.jobs.threads import run_to_end
 from flare_async.limits import MIB
 
 __all__ = ["FolderStore", "new_run_folder"]
@@ -43,8 +42,7 @@ class FolderStore:
         if not self._durable and sum(len(part) for part in parts) <= INLINE_BYTES:
             write()
         else:
-            with anyio.CancelScope(shield=True):  # the thread would go on anyway
-                await asyncio.to_thread(write)
+            await run_to_end(write)
 
     async def append(self, name: str, data: bytes) -> None:
         """Append to ``name``; the system has it on return. Raises WorkspaceError."""
