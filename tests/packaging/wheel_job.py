@@ -37,7 +37,8 @@ def main() -> None:
         )
         run = recipe.execute(SimEnv(num_clients=2, workspace_root=folder))
         assert run.status == "completed", run.status
-        assert np.array_equal(run.model["w"], np.full(4, 2, np.float32)), run.model["w"]
+        weights = run.model.numpy()["w"]
+        assert np.array_equal(weights, np.full(4, 2, np.float32)), weights
         assert (run.get_result() / "FL_global_model.safetensors").is_file(), run.get_result()
     sys.stdout.write("wheel job: 2 rounds, 2 sites, model checked\n")
 
