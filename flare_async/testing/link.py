@@ -9,6 +9,7 @@ from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
 from flare_async.limits import KIB, Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.testing.pipe import Medium, Pipe
+from flare_async.testing.waiters import Waiters
 from flare_async.wire.codec import Decoder, encode
 from flare_async.wire.frames import Frame
 
@@ -37,7 +38,7 @@ class SimLink:
         self._full = False
         self._ended = False
         self._error: FlareError | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters()
 
     def __repr__(self) -> str:
         return f"<SimLink to {self.address}>"
@@ -79,7 +80,7 @@ class SimLink:
     async def wait_writable(self) -> None:
         """Wait until the write buffer is below a quarter of its mark, or the link has ended."""
         while self._full and not self._ended:
-            await self._wait()
+            await self._waiters.wait()
 
     def abort(self) -> None:
         """End the link now, dropping what is unsent."""
@@ -90,7 +91,7 @@ class SimLink:
         """Send what is pending, then end the link; cancelling aborts."""
         try:
             while self._pipe.pending and not self._ended:
-                await self._wait()
+                await self._waiters.wait()
         except asyncio.CancelledError:
             self.abort()
             raise
@@ -139,20 +140,7 @@ class SimLink:
         if self._full and self._pipe.pending > self.frame_bytes // 4:
             return
         self._full = False
-        self._wake()
-
-    async def _wait(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
-        try:
-            await future
-        finally:
-            self._waiters.remove(future)
-
-    def _wake(self) -> None:
-        for future in self._waiters:
-            if not future.done():
-                future.set_result(None)
+        self._waiters.wake()
 
     def _end(self, error: FlareError | None) -> None:
         """Tell the session, which may still say why it refuses; then send the rest and close."""
@@ -166,7 +154,7 @@ class SimLink:
         self._peer._pipe.sever()
         self._peer._departed()
         self._pipe.close()
-        self._wake()
+        self._waiters.wake()
 
 
 def linked_pair(here: str, there: str, medium: Medium, limits: Limits) -> tuple[SimLink, SimLink]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from flare_async.errors import FlareError
+from flare_async.testing.waiters import Waiters
 from flare_async.wire.frames import Data, Frame, Landed
 
 __all__ = ["Recorder"]
@@ -18,7 +18,7 @@ class Recorder:
         self.frames: list[Frame | Landed] = []
         self.lost_with: list[FlareError | None] = []
         self._memory = memory
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters()
 
     @property
     def payload(self) -> bytes:
@@ -28,7 +28,7 @@ class Recorder:
     def receive(self, frames: Sequence[Frame | Landed]) -> None:
         """Keep frames."""
         self.frames += frames
-        self._wake()
+        self._waiters.wake()
 
     def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
         """Lend memory, if there is any."""
@@ -39,27 +39,14 @@ class Recorder:
     def lost(self, error: FlareError | None) -> None:
         """Keep the error."""
         self.lost_with.append(error)
-        self._wake()
+        self._waiters.wake()
 
     async def until_frames(self, count: int) -> None:
         """Wait until ``count`` frames have come or the link has ended; the caller bounds it."""
         while len(self.frames) < count and not self.lost_with:
-            await self._park()
+            await self._waiters.wait()
 
     async def until_lost(self) -> None:
         """Wait until the link has ended; the caller bounds it."""
         while not self.lost_with:
-            await self._park()
-
-    async def _park(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
-        try:
-            await future
-        finally:
-            self._waiters.remove(future)
-
-    def _wake(self) -> None:
-        for future in self._waiters:
-            if not future.done():
-                future.set_result(None)
+            await self._waiters.wait()
