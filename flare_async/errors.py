@@ -10,13 +10,17 @@ The tree (``code`` is stable and appears in ``--json`` documents)::
     +-- LinkError                   no connection, or a broken one (exit 3)
     |   +-- ConnectFailed
     |   +-- HandshakeFailed
+    |   |   +-- HandshakeRefused    ... and trying again is of no use
     |   +-- LinkLost
+    |   |   +-- Dismissed           the peer ended the session and said why
+    |   |   +-- SessionGone         the peer does not know the session (any more)
     |   +-- SendStalled             a link accepted no byte for ``send_timeout`` (exit 4)
     +-- ProtocolError               a frame or message breaks the protocol (exit 8)
     |   +-- LocalProtocolError      ... and it was ours: a bug of the caller
     |   +-- RemoteProtocolError     ... and it was the peer's
     +-- ChannelError
     |   +-- ChannelReset            one side gave the channel up, with a code
+    |   +-- BelowMinRate            the peer moves, but slower than ``min_rate``
     |   +-- AckStalled              acknowledgements did not advance (exit 4)
     +-- TransferError
     |   +-- TensorFormatError       a manifest or a tensor that is not what it says (exit 8)
@@ -40,13 +44,16 @@ from typing import ClassVar
 
 __all__ = [
     "AckStalled",
+    "BelowMinRate",
     "ChannelError",
     "ChannelReset",
     "ConfigError",
     "ConnectFailed",
     "DigestMismatch",
+    "Dismissed",
     "FlareError",
     "HandshakeFailed",
+    "HandshakeRefused",
     "LimitsError",
     "LinkError",
     "LinkLost",
@@ -61,6 +68,7 @@ __all__ = [
     "RunAborted",
     "RunFailed",
     "SendStalled",
+    "SessionGone",
     "SimDeadlock",
     "StartFailed",
     "TensorFormatError",
@@ -149,10 +157,28 @@ class HandshakeFailed(LinkError):
     code = "handshake"
 
 
+class HandshakeRefused(HandshakeFailed):
+    """One side does not want this session; trying again is of no use."""
+
+    code = "handshake_refused"
+
+
 class LinkLost(LinkError):
     """An established connection ended without a goodbye."""
 
     code = "link_lost"
+
+
+class Dismissed(LinkLost):
+    """The peer ended the session on purpose; its reason is in the message."""
+
+    code = "dismissed"
+
+
+class SessionGone(LinkLost):
+    """The peer does not know the session that lost its link: it restarted, or waited too long."""
+
+    code = "session_gone"
 
 
 class SendStalled(LinkError):
@@ -213,6 +239,23 @@ class ChannelReset(ChannelError):
         super().__init__(peer, topic, f"reset with code {reset_code} ({message})")
         self.reset_code = reset_code
         self.message = message
+
+
+class BelowMinRate(ChannelError):
+    """The peer moves, but slower than ``min_rate``; ``rate`` is in bytes a second."""
+
+    code = "below_min_rate"
+    exit_status = 4
+
+    def __init__(self, peer: str, topic: str, rate: float, least: int, seconds: float) -> None:
+        super().__init__(
+            peer,
+            topic,
+            f"below min_rate: {rate:.0f} bytes a second over {seconds:.0f} s, "
+            f"at least {least} are asked for",
+        )
+        self.rate = rate
+        self.least = least
 
 
 class AckStalled(ChannelError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from flare_async.errors import ChannelReset, LinkLost, RemoteProtocolError
+from flare_async.errors import ChannelReset, Dismissed, RemoteProtocolError, SessionGone
 from flare_async.wire.events import (
     Arrived,
     Credited,
@@ -18,9 +18,10 @@ from flare_async.wire.events import (
     PeerHello,
     PeerLeft,
     Ponged,
+    Resumed,
     WasReset,
 )
-from flare_async.wire.frames import Data, Landed
+from flare_async.wire.frames import Data, Landed, ResetCode
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
@@ -60,6 +61,7 @@ def _landed(session: Session, event: LandedBytes) -> None:
 
 
 def _credited(session: Session, event: Credited) -> None:
+    session.flow.credits += 1
     session.channels[event.channel].credited()
 
 
@@ -91,9 +93,17 @@ def _greeted(session: Session, event: PeerHello) -> None:
 
 
 def _left(session: Session, event: PeerLeft) -> None:
-    orderly = event.code == 0
     reason = f"left with code {event.code} ({event.message})"
-    session.end(None if orderly else LinkLost(session.peer, reason))
+    if event.code == 0:
+        session.end(None)
+    elif event.code == ResetCode.GONE:
+        session.end(SessionGone(session.peer, reason))
+    else:
+        session.end(Dismissed(session.peer, reason))
+
+
+def _resumed(session: Session, event: Resumed) -> None:
+    session.resumed()
 
 
 def _ponged(session: Session, event: Ponged) -> None:
@@ -113,4 +123,5 @@ HANDLERS: Final[Mapping[type, Callable[[Session, Any], None]]] = {
     PeerHello: _greeted,
     PeerLeft: _left,
     Ponged: _ponged,
+    Resumed: _resumed,
 }

@@ -33,13 +33,13 @@ class Endpoint:
     budget: CreditBudget
     token: bytes = b""
 
-    def hello(self, frame_bytes: int) -> Hello:
-        """Return a fresh hello: each session has an id of its own, and takes frames so long."""
+    def hello(self, frame_bytes: int, session: bytes, epoch: int = 0) -> Hello:
+        """Return the hello of a session for its link number ``epoch``, which takes such frames."""
         return Hello(
             version=PROTOCOL_VERSION,
             peer=self.name,
-            session=self.random.token(16),
-            epoch=0,
+            session=session,
+            epoch=epoch,
             token=self.token,
             role=self.role,
             window=min(FIRST_WINDOW, self.limits.window_bytes),

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 from flare_async.limits import Limits
 
-__all__ = ["Arrival", "Flow"]
+__all__ = ["Arrival", "Debt", "Flow"]
 
 OWN_PATIENCES = 4  # how long others' bytes may pass a channel by, in stall timeouts
 PASSED_LINKS = 4  # and how many of them, in ``link_bytes``: turns on a slow link come seldom
 
 
 class Flow:
-    """The bulk bytes that a session has received: how many, and when the last ones came."""
+    """The bulk bytes that a session has received: how many, and when the last ones came.
 
-    __slots__ = ("at", "most_passed", "nbytes", "patience")
+    ``resumed`` is when the session got its latest link. Without a link it lies infinitely far
+    ahead: nobody is stalled then, and ``session_grace`` bounds the wait for the next link instead.
+    ``credits`` counts the acknowledgements that advanced, ``acknowledged`` their bytes (only where
+    ``min_rate`` asks for it).
+    """
+
+    __slots__ = (
+        "acknowledged",
+        "at",
+        "credits",
+        "most_passed",
+        "nbytes",
+        "patience",
+        "resumed",
+    )
 
     def __init__(self, now: float, limits: Limits) -> None:
-        self.at = now
+        self.at = self.resumed = now
         self.nbytes = 0
+        self.credits = 0
+        self.acknowledged = 0
         self.patience = (OWN_PATIENCES - 1) * limits.stall_timeout
         self.most_passed = PASSED_LINKS * limits.link_bytes
+
+    @property
+    def moved(self) -> int:
+        """A number that grows whenever something moves, either way."""
+        return self.nbytes + self.credits
 
     def feed(self, now: float, nbytes: int) -> None:
         """Take note of ``nbytes``; none, if a part of a frame came."""
@@ -53,4 +74,19 @@ class Arrival:
         """When the channel was last seen to move; this is what a watchdog watches."""
         flow, own = self._flow, self._own
         silent = flow.at - own > flow.patience and flow.nbytes - self._passed > flow.most_passed
-        return own + flow.patience if silent else max(own, flow.at)
+        return max(flow.resumed, own + flow.patience if silent else max(own, flow.at))
+
+
+class Debt:
+    """Since when a peer has owed an acknowledgement on one channel, as a watchdog watches it."""
+
+    __slots__ = ("_flow", "_since")
+
+    def __init__(self, now: float, flow: Flow) -> None:
+        self._flow = flow
+        self._since = now
+
+    @property
+    def at(self) -> float:
+        """When the debt began, or the link on which it can be paid."""
+        return max(self._since, self._flow.resumed)

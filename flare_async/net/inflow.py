@@ -14,6 +14,8 @@ from anyio.abc import ObjectReceiveStream
 from flare_async.errors import AckStalled, FlareError, LocalProtocolError
 from flare_async.net.flow import Arrival
 from flare_async.net.outflow import wake
+from flare_async.net.rate import Rate
+from flare_async.wire.frames import ResetCode
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
@@ -41,6 +43,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._ended = False
         self._collects = False
         self._receiver: asyncio.Future[None] | None = None
+        self._rate: Rate | None = None
 
     @property
     def peer(self) -> str:
@@ -52,7 +55,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         return self.session.machine.statistics(self.id)
 
     @abstractmethod
-    def give_up(self, error: FlareError, message: str) -> None:
+    def give_up(self, error: FlareError, message: str, code: ResetCode = ResetCode.STALLED) -> None:
         """Reset towards the peer and fail here with ``error``."""
 
     async def receive(self) -> Chunk:
@@ -127,6 +130,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._inbox.append(payload)
         if not self._collects:
             wake(self._receiver)
+        if self._rate is not None:
+            self._check_rate(self._rate)
 
     def landed_piece(self, length: int) -> None:
         """Take note of bytes that landed in the lease."""
@@ -135,6 +140,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._landed += length
         if self._on_landed is not None:
             self._on_landed(offset, length)
+        if self._rate is not None:
+            self._check_rate(self._rate)
 
     def destination(self, offset: int, length: int) -> memoryview | None:
         """Say where bytes of the stream may land."""
@@ -167,6 +174,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
             raise LocalProtocolError(f"{self!r} already has a receiver")
         self._receiver = future = self.session.new_future()
         try:
+            if patience is not None and self.session.limits.min_rate:
+                self._measure()
             if patience is None:
                 await future
             else:
@@ -176,6 +185,18 @@ class Inflow(ObjectReceiveStream[Chunk]):
             raise
         finally:
             self._receiver = None
+
+    def _measure(self) -> None:
+        if self._rate is None:
+            session = self.session
+            self._rate = Rate(session.clock.now(), session.flow.nbytes, session.limits)
+
+    def _check_rate(self, rate: Rate) -> None:
+        flow = self.session.flow
+        found = rate.check(self.session.clock.now(), flow.nbytes, flow.resumed)
+        if found is not None:
+            error = rate.error(self.peer, self.topic, found)
+            self.give_up(error, str(error), ResetCode.TOO_SLOW)
 
     def _silent(self, idle: float) -> AckStalled:
         numbers = self.statistics()

@@ -7,7 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flare_async.errors import AckStalled, FlareError
-from flare_async.net.watchdog import Progress, Watch
+from flare_async.net.flow import Debt
+from flare_async.net.rate import Rate
+from flare_async.net.watchdog import Watch
+from flare_async.wire.frames import ResetCode
 
 if TYPE_CHECKING:
     from flare_async.net.channel import Channel
@@ -25,12 +28,14 @@ class Outflow:
     each other live on until a garbage collection, and there are thousands of channels a second.
     """
 
-    __slots__ = ("_queued", "_waiter", "_watch", "ended")
+    __slots__ = ("_acknowledged", "_queued", "_rate", "_waiter", "_watch", "ended")
 
     def __init__(self) -> None:
         self._queued = False  # a frame waited for its turn on our own link when the watch was set
         self._waiter: asyncio.Future[None] | None = None
         self._watch: Watch | None = None
+        self._rate: Rate | None = None
+        self._acknowledged = 0
         self.ended = False
 
     def queued(self, channel: Channel) -> None:
@@ -41,6 +46,8 @@ class Outflow:
     def credited(self, channel: Channel) -> None:
         """Take note of an acknowledgement that advanced."""
         self._disarm()
+        if channel.session.limits.min_rate and channel.session.is_open(channel.id):
+            self._count(channel)
         if channel.session.machine.sendable(channel.id):
             channel.session.flush()
         self._arm(channel)
@@ -76,10 +83,32 @@ class Outflow:
             owes_the_end and not session.machine.end_acknowledged(number)
         ):
             self._queued = session.machine.sendable(number)
-            progress = Progress(session.clock.now())
+            debt = Debt(session.clock.now(), session.flow)
             patience = session.limits.stall_timeout
             stalled = partial(self._stalled, channel)
-            self._watch = session.watchdog.watch(progress, patience, stalled)
+            self._watch = session.watchdog.watch(debt, patience, stalled)
+            if session.limits.min_rate:
+                self._measure(channel)
+        else:
+            self._rate = None
+
+    def _count(self, channel: Channel) -> None:
+        if channel.session.machine.end_acknowledged(channel.id):
+            return  # it may be closed already
+        acknowledged = channel.statistics().acknowledged
+        channel.session.flow.acknowledged += acknowledged - self._acknowledged
+        self._acknowledged = acknowledged
+
+    def _measure(self, channel: Channel) -> None:
+        session, now = channel.session, channel.session.clock.now()
+        nbytes = session.flow.acknowledged
+        if self._rate is None or self._queued:  # while our own link is busy the peer owes nothing
+            self._rate = Rate(now, nbytes, session.limits)
+            return
+        rate = self._rate.check(now, nbytes, session.flow.resumed)
+        if rate is not None:
+            error = self._rate.error(channel.peer, channel.topic, rate)
+            channel.give_up(error, str(error), ResetCode.TOO_SLOW)
 
     def _disarm(self) -> None:
         if self._watch is not None:

@@ -1,4 +1,4 @@
-"""One peer over one link: opens and accepts channels, moves frames, notices a lost link."""
+"""One peer: opens and accepts channels, and outlives the links over which their bytes go."""
 
 from __future__ import annotations
 
@@ -10,21 +10,15 @@ from typing import Self
 
 import anyio
 
-from flare_async.errors import (
-    FlareError,
-    HandshakeFailed,
-    LinkLost,
-    LocalProtocolError,
-    RemoteProtocolError,
-)
+from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
+from flare_async.net.attachment import Attachment
 from flare_async.net.channel import Channel
+from flare_async.net.continuity import Continuity, Lifeline, handshake_error
 from flare_async.net.dispatch import handle, land
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.flow import Flow
-from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
 from flare_async.net.lobby import Lobby
-from flare_async.net.pump import Pump
 from flare_async.wire.events import Opened
 from flare_async.wire.frames import Data, Frame, Hello, Landed, ResetCode
 from flare_async.wire.session import OpenOptions, SessionMachine, Side
@@ -34,26 +28,43 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Channels to one peer, over one link, as long as the ``async with`` block lasts.
+    """Channels to one peer, as long as the ``async with`` block lasts.
 
     Entering waits for the peer's hello, bounded by ``handshake_timeout``; leaving says goodbye and
     closes the link, bounded by ``shutdown_timeout``. Iterating yields the channels that the peer
     opens, except those whose topic has a handler (``serve``).
 
+    With a ``lifeline`` the session survives the loss of its link for ``session_grace`` seconds:
+    channels stay, what is sent meanwhile waits, and on the next link (``resume``) every channel
+    goes on at the last byte that arrived. Without one, losing the link ends the session.
+
     Raises:
         HandshakeFailed: the peer's hello did not come in time, or does not fit.
     """
 
-    def __init__(self, link: Link, side: Side, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        link: Link,
+        side: Side,
+        endpoint: Endpoint,
+        *,
+        lifeline: Lifeline | None = None,
+        early: Sequence[Frame] = (),
+    ) -> None:
         self.clock = endpoint.clock
         self.limits = endpoint.limits
         self.watchdog = endpoint.watchdog
         self.random = endpoint.random
         self.link = link
         self.peer = link.address
+        self.identity = link.identity
+        first = early[0] if early else None
+        self.id = first.session if isinstance(first, Hello) else endpoint.random.token(16)
         self.hello: Hello | None = None
         self.error: FlareError | None = None
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        self._links = Continuity(self, lifeline)
+        self._early = early
         self._ended = False
         self.channels: dict[int, Channel] = {}
         self.flow = Flow(self.clock.now(), self.limits)
@@ -62,28 +73,21 @@ class Session:
         self.machine = SessionMachine(
             side,
             self.limits,
-            sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes),
+            self._frame_bytes(link),
             CreditBudget(self.limits.link_bytes, endpoint.budget, self._credit_freed),
+            resumable=self.resumable,
         )
-        self._pump = Pump(link, self.machine, self.limits, self._poison)
-        self._pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
-        self._heartbeat = Heartbeat(endpoint.clock, self.limits, self._ping, self._silent)
 
     def __repr__(self) -> str:
-        return f"<Session of {self._endpoint.name} with {self.peer}>"
+        return f"<Session of {self.endpoint.name} with {self.peer}>"
 
     async def __aenter__(self) -> Self:
         """Exchange hellos."""
-        limits = self.limits
-        accepts = sys.maxsize if self.link.by_reference else limits.frame_bytes
-        self.machine.hello(self._endpoint.hello(accepts))
-        self.link.start(self)
-        # What lives in this process cannot fall silent, nor what has just told that it has ended.
-        if not self.link.by_reference and not self._ended:
-            self._heartbeat.start()
-        self.flush()
+        self.machine.hello(self._own_hello(self.link))
+        early, self._early = self._early, ()
+        self._links.attach(self.link, early)
         try:
-            with anyio.move_on_after(limits.handshake_timeout):
+            with anyio.move_on_after(self.limits.handshake_timeout):
                 while self.hello is None and not self._ended:
                     await self._lobby.wait()
         except BaseException:
@@ -92,7 +96,7 @@ class Session:
             raise
         if self.hello is not None and not self._ended:
             return self
-        error = self._handshake_error()
+        error = handshake_error(self, self.link, silent=not self._ended)
         self.end(error)
         await self._close_link()  # politely: what was said to the peer may still wait to leave
         raise error
@@ -101,10 +105,7 @@ class Session:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Say goodbye and close the link; bounded by ``shutdown_timeout``, then by force."""
-        if not self._ended:
-            self.machine.leave(0, "done")
-            self._pump.finish()
-            self.end(None)
+        self.leave(0, "done")
         await self._close_link()
 
     def __aiter__(self) -> Self:
@@ -112,10 +113,12 @@ class Session:
         return self
 
     async def __anext__(self) -> Channel:
-        """Wait for ever for the peer's next channel; the heartbeat ends it when the link dies.
+        """Wait for the peer's next channel as long as the session lives.
+
+        A dead link is noticed by its heartbeat; without a link, ``session_grace`` ends the wait.
 
         Raises:
-            LinkError: the link was lost.
+            LinkError: the link was lost for good.
         """
         while not self._lobby.channels:
             if self._ended:
@@ -150,6 +153,48 @@ class Session:
         """Whether the session is over; ``error`` says why when it was not orderly."""
         return self._ended
 
+    @property
+    def attached(self) -> bool:
+        """Whether the session has a link now."""
+        return self._links.attachment is not None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether losing the link leaves the session alive for ``session_grace``."""
+        return self._links.may_resume
+
+    @property
+    def epoch(self) -> int:
+        """The number of the latest link; the first one's is 0."""
+        return self._links.epoch
+
+    async def resume(self, link: Link, epoch: int, early: Sequence[Frame] = ()) -> None:
+        """Go on over ``link``, the session's number ``epoch``; an older link loses its say.
+
+        Waits for the peer's hello and positions, bounded by ``handshake_timeout``. Failing or being
+        cancelled leaves the session without a link, as before.
+
+        Raises:
+            HandshakeFailed: the peer did not answer in time, or refuses.
+            LinkError: the session has ended.
+        """
+        older = self._links.attachment
+        if older is not None:
+            older.lose(LinkLost(self.peer, f"{link.address} took its place"))
+        if self._ended:
+            raise self.error or LinkLost(self.peer, "the session has ended")
+        self.link, self._links.epoch = link, epoch
+        self.machine.attach(self._own_hello(link), self._frame_bytes(link))
+        await self._links.resume(link, early)
+
+    def detach(self, attachment: Attachment, error: FlareError) -> None:
+        """Take note that a link is gone; ends the session unless it may get another one."""
+        self._links.detach(attachment, error)
+
+    def resumed(self) -> None:
+        """Take note that the peer is there again and everything flows."""
+        self._links.resumed()
+
     # For channels
 
     def new_future(self) -> asyncio.Future[None]:
@@ -172,58 +217,19 @@ class Session:
 
     def flush(self) -> None:
         """Send what may be sent now; never blocks."""
-        self._pump.flush()
+        if self._links.attachment is not None:
+            self._links.attachment.pump.flush()
 
-    # For the link
+    # For the attachment and for events
 
-    def receive(self, frames: Sequence[Frame | Landed]) -> None:
-        """Judge what one read brought and hand the events on."""
-        if self._ended:
-            return
-        now = self.clock.now()
-        if not frames:
-            self._heartbeat.moved = now
-            self.flow.feed(now, 0)
-            return
-        self._heartbeat.heard = now
-        try:
-            for frame in frames:
-                self._receive(frame)
-        except RemoteProtocolError as exc:
-            self._refuse(exc)
-        except Exception as exc:
-            # A bug of ours: whoever waits on this session must not wait for ever because of it.
-            self._poison(LocalProtocolError(f"{self!r}: {type(exc).__name__}: {exc}"))
-            raise
-        if self.machine.has_frames:
-            self.flush()
-
-    def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
-        """Say where payload bytes may land; a channel that is gone has no say."""
-        found = self.channels.get(channel)
-        return None if found is None else found.destination(offset, length)
-
-    def lost(self, error: FlareError | None) -> None:
-        """End the session, because its link has ended."""
-        if not self._ended:
-            if isinstance(error, RemoteProtocolError):
-                self._refuse(error)
-            else:
-                self.end(error or LinkLost(self.peer, "the connection ended without a goodbye"))
-
-    # Internals
-
-    def _receive(self, frame: Frame | Landed) -> None:
-        if self._ended:
-            return
+    def take(self, frame: Frame | Landed, now: float) -> None:
+        """Judge one frame and hand its events on."""
         if isinstance(frame, Landed):
-            self.flow.feed(self._heartbeat.heard, frame.length)
+            self.flow.feed(now, frame.length)
         elif isinstance(frame, Data) and frame.payload:
-            frame = land(self, frame, self._heartbeat.heard)
-        for event in self.machine.receive(frame, self._heartbeat.heard):
+            frame = land(self, frame, now)
+        for event in self.machine.receive(frame, now):
             handle(self, event)
-
-    # For events
 
     def greeted(self, hello: Hello) -> None:
         """Take the peer's hello."""
@@ -240,10 +246,17 @@ class Session:
         self.channels[event.channel] = channel
         self._lobby.admit(channel)
 
-    def _refuse(self, error: RemoteProtocolError) -> None:
-        self.machine.leave(int(ResetCode.PROTOCOL), error.reason)
-        self._pump.finish()
-        self.end(error)  # the owner of the block closes the link, after what was just queued
+    def refuse(self, error: RemoteProtocolError) -> None:
+        """End the session because of what the peer did, and tell it so."""
+        self.leave(int(ResetCode.PROTOCOL), error.reason, error)
+
+    def leave(self, code: int, message: str, error: FlareError | None = None) -> None:
+        """Say goodbye and end; the owner of the block closes the link, after what was queued."""
+        if not self._ended:
+            self.machine.leave(code, message)
+            if self._links.attachment is not None:
+                self._links.attachment.pump.finish()
+            self.end(error)
 
     def end(self, error: FlareError | None) -> None:
         """End the session and fail its channels; None is an orderly end."""
@@ -251,14 +264,22 @@ class Session:
             return
         self._ended = True
         self.error = error
-        self._heartbeat.stop()
-        self._pump.stop()
-        reason = error or LinkLost(self.peer, "the session has ended")
+        self._links.end()
         self.machine.close()
+        reason = error or LinkLost(self.peer, "the session has ended")
         channels, self.channels = self.channels, {}
         for channel in channels.values():
             channel.fail(reason)
         self._lobby.wake()
+
+    # Internals
+
+    def _own_hello(self, link: Link) -> Hello:
+        accepts = sys.maxsize if link.by_reference else self.limits.frame_bytes
+        return self.endpoint.hello(accepts, self.id, self._links.epoch)
+
+    def _frame_bytes(self, link: Link) -> int:
+        return sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes)
 
     async def _close_link(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
@@ -271,22 +292,3 @@ class Session:
     def _feed(self) -> None:
         self.flush()
         self.machine.await_credit()
-
-    def _ping(self) -> None:
-        self.machine.ping(0)
-        self.flush()
-
-    def _silent(self, seconds: float) -> None:
-        self._poison(LinkLost(self.peer, f"silent for {seconds:.1f} s"))
-
-    def _poison(self, error: FlareError) -> None:
-        self.end(error)
-        self.link.abort()
-
-    def _handshake_error(self) -> FlareError:
-        if isinstance(self.error, RemoteProtocolError):
-            return HandshakeFailed(self.link.address, str(self.error))
-        if self._ended:
-            return HandshakeFailed(self.link.address, str(self.error or "it left at once"))
-        seconds = self.limits.handshake_timeout
-        return HandshakeFailed(self.link.address, f"sent no hello within {seconds:g} s")

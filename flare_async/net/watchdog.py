@@ -173,6 +173,10 @@ class Watchdog:
             self._arm(deadline)
         return watch
 
+    def recheck(self) -> None:
+        """Set the timer anew, because what is watched was put into the future and is back."""
+        self._rearm()
+
     async def wait(
         self,
         future: asyncio.Future[T],

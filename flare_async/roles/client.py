@@ -10,10 +10,11 @@ from typing import Protocol
 import anyio
 import structlog
 
-from flare_async.errors import FlareError, RemoteProtocolError, TrainingFailed
+from flare_async.errors import FlareError, RemoteProtocolError, SessionGone, TrainingFailed
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
+from flare_async.roles.entrance import opened
 from flare_async.roles.messages import (
     OFFER_SCHEMA,
     RECEIVED,
@@ -30,7 +31,6 @@ from flare_async.transfer.shelf import Offer
 from flare_async.transfer.sink import MemorySink
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.frames import ResetCode
-from flare_async.wire.session import Side
 
 __all__ = ["Client", "SiteResult", "SiteTask", "Worker"]
 
@@ -92,21 +92,29 @@ class Client:
     async def run(self, address: str) -> None:
         """Connect and serve until the server says goodbye.
 
-        Waits for tasks for ever: the heartbeat ends it when the link dies. Cancelling says goodbye
-        and cancels the tasks under way.
+        Waits for tasks for ever. Connecting is tried again for ``start_timeout``; a link that is
+        lost is replaced by another one within ``session_grace``, and a server that has restarted
+        meanwhile gets a new session. Cancelling says goodbye and cancels the tasks under way.
 
         Raises:
-            ConnectFailed: no connection.
-            LinkError: the link was lost.
+            LinkError: no connection in time, or the link was lost for good.
         """
-        link = await self.context.network.connect(address)
-        async with Session(link, Side.CONNECTOR, self._endpoint) as session:
-            self.shelf.attach(session)
-            async for channel in session:
-                if channel.topic == TASK_TOPIC:
-                    self.context.tasks.start_soon(self._task, channel, name=f"task at {self.name}")
-                else:
-                    channel.reset(ResetCode.REFUSED, "a site takes tasks only")
+        while True:
+            try:
+                async with opened(self.context, self._endpoint, address) as session:
+                    await self._serve(session)
+            except SessionGone as exc:
+                log.info("session_gone", site=self.name, error=str(exc))
+            else:
+                return
+
+    async def _serve(self, session: Session) -> None:
+        self.shelf.attach(session)
+        async for channel in session:
+            if channel.topic == TASK_TOPIC:
+                self.context.tasks.start_soon(self._task, channel, name=f"task at {self.name}")
+            else:
+                channel.reset(ResetCode.REFUSED, "a site takes tasks only")
 
     async def _task(self, channel: Channel) -> None:
         stream = TaskStream(channel)

@@ -97,11 +97,28 @@ class Lease:
                 raise TrainingFailed(self._site, "is not connected")
             exchange = self._exchange = Exchange(self._setting, self._site, attempt)
             try:
-                return await exchange.run(session, self._updates.remaining)
+                return await self._served(exchange, session)
             except LinkError:
                 if not self._may_ask_again(session, attempt):
                     raise
             attempt += 1
+
+    async def _served(self, exchange: Exchange, session: Session) -> Update:
+        # Whoever does not take the model need not be waited for; it may not even hear of it.
+        watchers = self._setting.offer.watchers
+        failures: list[FlareError] = []
+        with anyio.CancelScope() as scope:
+
+            def failed(error: FlareError) -> None:
+                failures.append(error)
+                scope.cancel()
+
+            watchers[self._site] = failed
+            try:
+                return await exchange.run(session, self._updates.remaining)
+            finally:
+                watchers.pop(self._site, None)
+        raise failures[0]
 
     def _may_ask_again(self, session: Session, attempt: int) -> bool:
         # A site that came back under a newer session gets the same task again.

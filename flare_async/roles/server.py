@@ -11,11 +11,11 @@ import structlog
 
 from flare_async.errors import FlareError, LinkLost, StartFailed
 from flare_async.net.link import Link, Listener
+from flare_async.net.reception import Reception
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.stream import Leftovers
 from flare_async.wire.frames import ResetCode
-from flare_async.wire.session import Side
 
 __all__ = ["SITE_NAME", "Server"]
 
@@ -32,7 +32,7 @@ class Server:
         self.shelf = context.shelf(name)
         self.sites: dict[str, Session] = {}
         self.leftovers = Leftovers()
-        self._endpoint = context.endpoint(name, "server")
+        self._reception = Reception(context.endpoint(name, "server"))
         self._changed = anyio.Event()
 
     @asynccontextmanager
@@ -74,36 +74,46 @@ class Server:
             self.context.tasks.start_soon(self._serve, link, name=f"serve {link.address}")
 
     async def _serve(self, link: Link) -> None:
-        session = Session(link, Side.ACCEPTOR, self._endpoint)
+        peer = link.address
         try:
+            session = await self._reception.receive(link)
+            if session is None:  # it belongs to a session that is served already
+                return
             async with session:
-                if self._refuses(session):
-                    return
-                self._enter(session)
-                try:
-                    async for channel in session:
-                        channel.reset(ResetCode.REFUSED, "the server takes no such topic")
-                finally:
-                    self._leave(session)
+                peer = session.peer
+                await self._attend(session)
         except FlareError as exc:
             # One peer's trouble is no reason to stop serving the others.
-            log.warning("session_ended", peer=session.peer, code=exc.code, error=str(exc))
+            log.warning("session_ended", peer=peer, code=exc.code, error=str(exc))
+
+    async def _attend(self, session: Session) -> None:
+        if self._refuses(session):
+            return
+        self._enter(session)
+        try:
+            async for channel in session:
+                channel.reset(ResetCode.REFUSED, "the server takes no such topic")
+        finally:
+            self._leave(session)
 
     def _refuses(self, session: Session) -> bool:
         hello = session.hello
-        fits = hello is not None and hello.role == "client" and SITE_NAME.fullmatch(hello.peer)
-        if not fits:
-            session.machine.leave(int(ResetCode.REFUSED), "not a site's name or role")
-            session.flush()
-            log.warning("site_refused", address=session.link.address)
-        return not fits
+        problem = ""
+        if hello is None or hello.role != "client" or not SITE_NAME.fullmatch(hello.peer):
+            problem = "not a site's name or role"
+        elif session.identity not in {None, hello.peer}:
+            problem = "the certificate is another site's"
+        if problem:
+            session.leave(int(ResetCode.REFUSED), problem)
+            log.warning("site_refused", address=session.link.address, problem=problem)
+        return bool(problem)
 
     def _enter(self, session: Session) -> None:
         older = self.sites.get(session.peer)
         if older is not None:
             log.warning("site_fenced", site=session.peer, older=older.link.address)
-            older.end(LinkLost(session.peer, "a newer session took its place"))
-            older.link.abort()
+            reason = "a newer session took its place"
+            older.leave(int(ResetCode.REFUSED), reason, LinkLost(session.peer, reason))
         self.sites[session.peer] = session
         self.shelf.attach(session)
         self._notify()

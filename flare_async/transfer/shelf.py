@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from flare_async.errors import FlareError, RemoteProtocolError, TransferError
+from flare_async.errors import (
+    AckStalled,
+    BelowMinRate,
+    FlareError,
+    RemoteProtocolError,
+    TransferError,
+)
 from flare_async.limits import MIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
@@ -42,6 +49,7 @@ class Offer:
 
     ``sizes`` are the bytes of the tensors that can be pulled. ``hashing`` are the channels that end
     as soon as their tensor's digest is known: one computes it, whoever else asks joins.
+    ``watchers`` are told, by peer, when it is too slow or has stalled too often to be served.
     """
 
     ref: TensorRef
@@ -53,6 +61,18 @@ class Offer:
     hashing: dict[str, list[Channel]] = field(default_factory=dict)
     channels: set[Channel] = field(default_factory=set)
     served: Counter[str] = field(default_factory=Counter)
+    stalls: Counter[str] = field(default_factory=Counter)
+    watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
+
+    def over(self, channel: Channel, max_resends: int) -> None:
+        """Take note that a pull has ended, and of why."""
+        self.channels.discard(channel)
+        peer, error = channel.peer, channel.failed
+        self.stalls[peer] += isinstance(error, AckStalled)
+        if isinstance(error, BelowMinRate) or self.stalls[peer] > max_resends:
+            watcher = self.watchers.pop(peer, None)
+            if watcher is not None and error is not None:
+                watcher(error)
 
 
 class Shelf:
@@ -164,7 +184,7 @@ class Shelf:
             raise TransferError(f"{channel.peer} asks for {name!r} {request.start}-{request.stop}")
         offer.served[channel.peer] += request.stop - request.start
         offer.channels.add(channel)
-        channel.on_over = offer.channels.discard
+        channel.on_over = partial(offer.over, max_resends=self._limits.max_resends)
         if not isinstance(source, MemorySource):
             self._tasks.start_soon(self._feed, channel, offer, request, name="feed a pull")
             return

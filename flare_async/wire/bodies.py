@@ -12,6 +12,7 @@ from flare_async.wire.fields import is_message, is_name
 from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Open, Ping, Pong, Reset
 from flare_async.wire.head import OFFSET_LIMIT, Kind
 from flare_async.wire.packing import pack, unpack
+from flare_async.wire.positions import unpack_resume
 from flare_async.wire.scan import scan
 
 __all__ = ["FRAME_FLOOR", "LIMIT", "pack_body", "unpack_frame"]
@@ -116,6 +117,8 @@ def unpack_frame(kind: int, channel: int, offset: int, body: bytes) -> Frame | N
         return Ping(offset)
     if kind == Kind.PONG:
         return Pong(offset)
+    if kind == Kind.RESUME:
+        return unpack_resume(body)
     return _unpack_body(kind, channel, body) if kind in _TYPES else None
 
 

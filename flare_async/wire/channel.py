@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from flare_async.errors import LocalProtocolError
+from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.wire.fields import is_name
-from flare_async.wire.frames import Data
+from flare_async.wire.frames import Data, Open
 from flare_async.wire.head import OFFSET_LIMIT
+from flare_async.wire.retained import Retained
 from flare_async.wire.windows import ReceiveWindow, SendWindow
 
 __all__ = ["ChannelState", "ChannelStatistics", "OpenOptions", "check_open"]
@@ -69,16 +70,23 @@ def check_open(topic: str, header: bytes, options: OpenOptions, most: int) -> No
 
 
 class ChannelState:
-    """What a session machine knows about one open channel."""
+    """What a session machine knows about one open channel.
+
+    With ``resumable`` it keeps references to what was framed until the peer acknowledges it.
+    """
 
     __slots__ = (
+        "_framed",
         "_queue",
+        "_resumable",
+        "_retained",
         "_trailer",
         "end_sent",
         "ending",
         "id",
         "incoming",
         "leased",
+        "opening",
         "outgoing",
         "peer_ended",
         "receiving_closed",
@@ -87,7 +95,9 @@ class ChannelState:
         "urgent",
     )
 
-    def __init__(self, channel: int, outgoing: SendWindow, incoming: ReceiveWindow) -> None:
+    def __init__(
+        self, channel: int, outgoing: SendWindow, incoming: ReceiveWindow, resumable: bool
+    ) -> None:
         self.id = channel
         self.outgoing = outgoing
         self.incoming = incoming
@@ -99,8 +109,12 @@ class ChannelState:
         self.sending_done = False  # the peer acknowledged everything, the end included
         self.peer_ended = False
         self.receiving_closed = False  # the peer was told that everything was consumed
+        self.opening: Open | None = None  # ours, until the peer is known to have it
         self._queue: deque[memoryview] | None = None
         self._trailer = b""
+        self._resumable = resumable
+        self._retained: Retained | None = None
+        self._framed = 0  # up to where bytes were framed before the last rewind
 
     @property
     def sendable(self) -> bool:
@@ -138,8 +152,13 @@ class ChannelState:
         self.ending = self.end_sent = self.sending_done = True
 
     def withdraw(self) -> int:
-        """Drop what is queued; return how many bytes that was."""
-        dropped, self.unsent, self._queue = self.unsent, 0, None
+        """Drop what is queued and was never framed; return how many bytes that was."""
+        again = max(0, self._framed - self.outgoing.sent)
+        dropped, self.unsent = self.unsent - again, again
+        left = dropped
+        while left and self._queue:
+            left -= len(self._queue.pop())
+        self._queue = self._queue or None
         return dropped
 
     def next_frame(self, most: int) -> Data:
@@ -158,7 +177,43 @@ class ChannelState:
         offset = self.outgoing.sent
         self.outgoing.spend(size)
         self.unsent -= size
+        if self._retained is not None:
+            self._retained.append(view)
+        elif self._resumable:
+            self._retained = Retained(offset, view)
         return Data(self.id, offset, view)
+
+    def acknowledged(self) -> None:
+        """Let go of what the peer has acknowledged: that it will never be asked for again."""
+        self.opening = None
+        if self._retained is not None:
+            self._retained.trim(self.outgoing.acknowledged)
+            self._retained = self._retained or None
+
+    def rewind(self, received: int, ended: bool) -> None:
+        """Go on behind what the peer has received; send the end again if it has not seen it.
+
+        Raises:
+            RemoteProtocolError: it denies what it has acknowledged, or claims what was never sent.
+        """
+        window = self.outgoing
+        sent = window.sent
+        saw_all = self.end_sent and received == sent
+        fits = window.acknowledged <= received <= sent and (ended or not self.sending_done)
+        if not fits or (ended and not saw_all):
+            raise RemoteProtocolError(
+                "bad_resume",
+                f"channel {self.id}: {received} bytes received{' and the end' if ended else ''}, "
+                f"{window.acknowledged} acknowledged, {sent} sent",
+            )
+        if self._retained is not None and received < sent:
+            self._framed = max(self._framed, sent)
+            again = self._retained.rewind(sent, received)
+            self._queue = deque([*again, *(self._queue or ())])
+            self.unsent += sent - received
+            window.sent = received
+            self._retained = self._retained or None
+        self.end_sent = ended
 
     def statistics(self) -> ChannelStatistics:
         """Return the byte counts."""

@@ -19,8 +19,10 @@ from flare_async.wire.frames import (
     Ping,
     Pong,
     Reset,
+    Resume,
 )
 from flare_async.wire.head import HEAD_BYTES, HELLO_BYTES, OFFSET_LIMIT, PREAMBLE, Kind, pack_head
+from flare_async.wire.positions import pack_resume
 
 __all__ = ["HEAD_BYTES", "PIECE_BYTES", "PREAMBLE", "Decoder", "encode"]
 
@@ -96,6 +98,11 @@ def _pong(frame: Pong) -> Encoded:
     return pack_head(Kind.PONG, 0, frame.nonce, 0), b""
 
 
+def _resume(frame: Resume) -> Encoded:
+    body = pack_resume(frame)
+    return pack_head(Kind.RESUME, 0, 0, len(body)) + body, b""
+
+
 # The table pairs each type with its own function, which no annotation of a dict can say.
 _ENCODERS: Final[dict[type, Callable[..., Encoded]]] = {
     Data: _data,
@@ -106,4 +113,5 @@ _ENCODERS: Final[dict[type, Callable[..., Encoded]]] = {
     Goodbye: _goodbye,
     Ping: _ping,
     Pong: _pong,
+    Resume: _resume,
 }

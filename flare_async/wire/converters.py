@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+from flare_async.wire.fields import shown
+
 __all__ = [
     "SCALARS",
     "Convert",
@@ -18,7 +20,6 @@ __all__ = [
 
 Convert: TypeAlias = Callable[[object], object]
 SCALARS: Final[tuple[type, ...]] = (int, float, str, bytes, bool, type(None))
-_SHOWN: Final = 60
 
 
 class Mismatch(Exception):
@@ -32,9 +33,7 @@ class Mismatch(Exception):
     @classmethod
     def of(cls, value: object, expected: str) -> Mismatch:
         """Return the mismatch of a value."""
-        text = ascii(value)
-        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-        return cls(f"{shown} is {type(value).__name__}, not {expected}")
+        return cls(f"{shown(value)} is {type(value).__name__}, not {expected}")
 
     def text(self, root: str) -> str:
         """Return where it is, below ``root``, and what it is."""
@@ -154,7 +153,7 @@ def _items(convert: Convert, values: Mapping[str, object]) -> dict[str, object]:
         for key, value in values.items():
             done[key] = convert(value)
     except Mismatch as error:
-        error.path.append(f"[{ascii(key)[:_SHOWN]}]")
+        error.path.append(f"[{shown(key)}]")
         raise
     return done
 

@@ -19,6 +19,7 @@ __all__ = [
     "PeerHello",
     "PeerLeft",
     "Ponged",
+    "Resumed",
     "WasReset",
 ]
 
@@ -113,6 +114,11 @@ class Ponged:
     nonce: int
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The peer's Resume is applied: every channel goes on over the new link."""
+
+
 Event: TypeAlias = (
     PeerHello
     | Opened
@@ -125,4 +131,5 @@ Event: TypeAlias = (
     | Overran
     | PeerLeft
     | Ponged
+    | Resumed
 )

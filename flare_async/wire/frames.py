@@ -1,4 +1,4 @@
-"""The eight frames of the protocol, and ``Landed``, which a decoder reports for leased bytes."""
+"""The nine frames of the protocol, and ``Landed``, which a decoder reports for leased bytes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ __all__ = [
     "Open",
     "Ping",
     "Pong",
+    "Position",
     "Reset",
     "ResetCode",
+    "Resume",
 ]
 
 PROTOCOL_VERSION = 1
@@ -124,6 +126,28 @@ class Goodbye:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """Up to where a channel's incoming direction has arrived, and whether its end has."""
+
+    channel: int
+    received: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The first frame behind the Hello of a session's second and later links.
+
+    ``opened`` is the id that the sender opens next, ``expected`` the one that it expects next from
+    the other side; ``positions`` are all channels that it has open, by rising id.
+    """
+
+    opened: int
+    expected: int
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Landed:
     """Payload bytes that a decoder wrote into leased memory; never on the wire."""
 
@@ -132,4 +156,4 @@ class Landed:
     length: int
 
 
-Frame: TypeAlias = Hello | Open | Data | Ack | Reset | Ping | Pong | Goodbye
+Frame: TypeAlias = Hello | Open | Data | Ack | Reset | Ping | Pong | Goodbye | Resume

@@ -48,6 +48,7 @@ class Kind(IntEnum):
     PING = 6
     PONG = 7
     GOODBYE = 8
+    RESUME = 9
 
 
 def pack_head(kind: int, channel: int, offset: int, length: int, end: int = -1) -> bytes:

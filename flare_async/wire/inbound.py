@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final
 
 from flare_async.errors import RemoteProtocolError
-from flare_async.limits import Limits
 from flare_async.wire.channel import ChannelState
 from flare_async.wire.events import (
     Arrived,
@@ -17,13 +16,10 @@ from flare_async.wire.events import (
     LandedBytes,
     Opened,
     Overran,
-    PeerHello,
-    PeerLeft,
     Ponged,
     WasReset,
 )
 from flare_async.wire.frames import (
-    PROTOCOL_VERSION,
     Ack,
     Data,
     Frame,
@@ -35,32 +31,19 @@ from flare_async.wire.frames import (
     Pong,
     Reset,
     ResetCode,
+    Resume,
 )
-from flare_async.wire.outbox import Outbox
-from flare_async.wire.table import ChannelTable, Side
-from flare_async.wire.windows import CreditBudget
+from flare_async.wire.handshake import Handshake
 
 __all__ = ["Inbound"]
 
 _CONTROL_FACTOR = 4  # control frames that may wait, for each channel that may be open
 
 
-class Inbound:
-    """What both halves share, and ``receive``; ``SessionMachine`` adds the commands."""
+class Inbound(Handshake):
+    """Adds ``receive`` to what begins and ends a link; ``SessionMachine`` adds the commands."""
 
-    __slots__ = ("_frame_bytes", "_left", "_limits", "_outbox", "_own", "_peer", "_table", "side")
-
-    def __init__(
-        self, side: Side, limits: Limits, frame_bytes: int, budget: CreditBudget | None = None
-    ) -> None:
-        self.side = side
-        self._limits = limits
-        self._frame_bytes = frame_bytes
-        self._table = ChannelTable(side, limits, budget)
-        self._outbox = Outbox()
-        self._own: Hello | None = None
-        self._peer: Hello | None = None
-        self._left = False  # the peer said Goodbye
+    __slots__ = ()
 
     def receive(self, frame: Frame | Landed, now: float) -> list[Event]:
         """Take one frame of the peer; return what it means.
@@ -68,32 +51,15 @@ class Inbound:
         Raises:
             RemoteProtocolError: it breaks the protocol; the link is to be closed.
         """
-        if self._left:
-            return []
-        if self._peer is None and type(frame) is not Hello:
-            raise RemoteProtocolError(
-                "hello_expected", f"the first frame is {type(frame).__name__}"
-            )
+        if not self._flowing:
+            return self._begin(frame)
         return _HANDLERS[type(frame)](self, frame, now)
 
     def _on_hello(self, frame: Hello, _: float) -> list[Event]:
-        if self._peer is not None:
-            raise RemoteProtocolError("second_hello", f"from {frame.peer!a}")
-        version = PROTOCOL_VERSION if self._own is None else self._own.version
-        if frame.version != version:
-            raise RemoteProtocolError(
-                "version", f"{frame.peer!a} speaks version {frame.version}, this side {version}"
-            )
-        if frame.frame_bytes < 1:
-            raise RemoteProtocolError("bad_body", f"frames of {frame.frame_bytes} bytes")
-        self._peer = frame
-        self._frame_bytes = min(self._frame_bytes, frame.frame_bytes)
-        self._outbox.start()
-        for state in self._table.channels.values():
-            state.outgoing.limit = frame.window
-            if state.sendable:
-                self._outbox.schedule(state)
-        return [PeerHello(frame)]
+        raise RemoteProtocolError("second_hello", f"from {frame.peer!a}")
+
+    def _on_resume(self, frame: Resume, _: float) -> list[Event]:
+        raise RemoteProtocolError("bad_resume", f"a Resume of {len(frame.positions)} not due")
 
     def _on_open(self, frame: Open, _: float) -> list[Event]:
         if self._own is None:
@@ -107,7 +73,7 @@ class Inbound:
             )
         problem = self._table.refusal(frame, self._own.window)
         if problem:
-            self._outbox.post(Reset(frame.channel, int(ResetCode.REFUSED), problem))
+            self._say_reset(frame.channel, ResetCode.REFUSED, problem)
             return []
         self._table.accept(frame, self._own.window)
         return [
@@ -162,7 +128,7 @@ class Inbound:
     def _overran(self, state: ChannelState) -> Overran:
         total = state.incoming.total
         self._drop(state)
-        self._outbox.post(Reset(state.id, int(ResetCode.PROTOCOL), f"more than {total} bytes"))
+        self._say_reset(state.id, ResetCode.PROTOCOL, f"more than {total} bytes")
         return Overran(state.id, total)
 
     def _on_end(self, frame: Data, now: float) -> list[Event]:
@@ -189,8 +155,10 @@ class Inbound:
             advanced = not state.sending_done
             window.acknowledged = window.sent
             state.sending_done = True
+            state.acknowledged()
         else:
             advanced = window.acknowledge(frame.consumed, frame.limit)
+            state.acknowledged()
             if state.sendable:
                 self._outbox.schedule(state)
         events: list[Event] = [Credited(frame.channel)] if advanced else []
@@ -208,11 +176,11 @@ class Inbound:
         return []
 
     def _on_pong(self, frame: Pong, _: float) -> list[Event]:
+        self._graves.answered()
         return [Ponged(frame.nonce)]
 
     def _on_goodbye(self, frame: Goodbye, _: float) -> list[Event]:
-        self._left = True
-        return [PeerLeft(frame.code, frame.message)]
+        return self._goodbye(frame)
 
     def _consumed(self, state: ChannelState, nbytes: int, now: float) -> list[Event]:
         window = state.incoming
@@ -232,7 +200,7 @@ class Inbound:
             state.receiving_closed = True
             self._outbox.unacknowledge(state)
             total = state.incoming.consumed
-            self._outbox.post(Ack(state.id, total, total))
+            self._post(state.id, Ack(state.id, total, total))
             state.incoming.finish()
             self._table.satisfy(state)
         return self._settle(state)
@@ -241,7 +209,15 @@ class Inbound:
         if not (state.sending_done and state.receiving_closed):
             return []
         self._drop(state)
+        if self._resumable:
+            self._graves.finish(state.id, state.incoming.consumed)
         return [Finished(state.id)]
+
+    def _say_reset(self, channel: int, code: int, message: str) -> None:
+        frame = Reset(channel, int(code), message)
+        if self._resumable:
+            self._graves.reset(frame)
+        self._post(channel, frame)
 
     def _drop(self, state: ChannelState) -> None:
         self._table.drop(state)
@@ -259,4 +235,5 @@ _HANDLERS: Final[dict[type, Callable[..., list[Event]]]] = {
     Ping: Inbound._on_ping,
     Pong: Inbound._on_pong,
     Goodbye: Inbound._on_goodbye,
+    Resume: Inbound._on_resume,
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Final
 
 from flare_async.wire.channel import ChannelState
-from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Open, Pong
+from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Open, Pong, Resume
 
 __all__ = ["MAX_PONGS", "Outbox"]
 
@@ -24,11 +25,24 @@ class Outbox:
     channel, because Opens are control frames.
     """
 
-    __slots__ = ("_acks", "_bulk", "_control", "_hello", "_left", "_open", "_pongs", "_urgent")
+    __slots__ = (
+        "_acks",
+        "_bulk",
+        "_control",
+        "_held",
+        "_hello",
+        "_left",
+        "_open",
+        "_pongs",
+        "_resume",
+        "_urgent",
+    )
 
     def __init__(self) -> None:
         self._hello: Hello | None = None
-        self._open = False  # the peer's Hello is in hand
+        self._resume: Resume | None = None
+        self._open = False  # the peer's Hello is in hand, and its Resume if one is due
+        self._held = False  # there is no link
         self._left = False  # our Goodbye is queued: nothing comes behind it
         self._control: deque[Frame] | None = None
         self._pongs: list[int] | None = None
@@ -39,7 +53,8 @@ class Outbox:
     def __bool__(self) -> bool:
         """Tell whether a frame could leave now."""
         if not self._open:
-            return self._hello is not None or (self._left and bool(self._control))
+            greets = self._hello is not None or self._resume is not None
+            return greets or (self._left and bool(self._control))
         return bool(
             self._control
             or self._acks
@@ -47,6 +62,7 @@ class Outbox:
             or self._bulk
             or self._pongs
             or self._hello is not None
+            or self._resume is not None
         )
 
     @property
@@ -62,10 +78,23 @@ class Outbox:
     def greet(self, hello: Hello) -> None:
         """Queue our Hello, which leaves before all others."""
         self._hello = hello
+        self._held = False
 
-    def start(self) -> None:
-        """Let everything leave from now on."""
+    def resume(self, frame: Resume) -> None:
+        """Queue our Resume, which leaves next."""
+        self._resume = frame
+
+    def start(self, before: Sequence[Frame] = ()) -> None:
+        """Let everything leave from now on, ``before`` ahead of what waits."""
         self._open = True
+        if before:
+            self._control = deque([*before, *(self._control or ())])
+
+    def hold(self) -> None:
+        """Drop everything and let nothing leave: there is no link."""
+        self._open = False
+        self._held = True
+        self.clear()
 
     def post(self, frame: Frame) -> None:
         """Queue a control frame; dropped behind a Goodbye."""
@@ -125,17 +154,18 @@ class Outbox:
         if self._left:
             return
         if not self._open:
-            self._control = None
+            self._control = self._acks = None
         acks, self._acks = self._acks, None
         for state in acks.values() if acks else ():
             self.post(_ack_of(state))
-        self.post(goodbye)
+        if not self._held:
+            self.post(goodbye)
         self._left = True
         self._pongs = self._urgent = self._bulk = None
 
     def clear(self) -> None:
         """Drop everything."""
-        self._hello = self._control = self._pongs = None
+        self._hello = self._resume = self._control = self._pongs = None
         self._acks = self._urgent = self._bulk = None
 
     def take(self, budget: int, frame_bytes: int) -> list[Frame]:
@@ -144,6 +174,9 @@ class Outbox:
         if self._hello is not None:
             found.append(self._hello)
             self._hello = None
+        if self._resume is not None:
+            found.append(self._resume)
+            self._resume = None
         if not self._open and not self._left:
             return found
         budget = self._take_control(found, max(budget, 1))

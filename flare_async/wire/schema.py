@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeVar, cast
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import Limits
 from flare_async.wire.converters import Mismatch
+from flare_async.wire.fields import shown
 from flare_async.wire.packing import pack, unpack
 from flare_async.wire.records import Record, Registry
 from flare_async.wire.scan import scan
@@ -93,5 +94,5 @@ class Schema(Generic[MessageT]):
     def _record(self, tag: object) -> Record:
         record = self._by_tag.get(tag) if type(tag) is int else None
         if record is None:
-            raise RemoteProtocolError("bad_message", f"unknown tag {ascii(tag)[:40]}")
+            raise RemoteProtocolError("bad_message", f"unknown tag {shown(tag)}")
         return record

@@ -8,7 +8,7 @@ from flare_async.errors import LocalProtocolError
 from flare_async.wire.channel import ChannelState, ChannelStatistics, OpenOptions, check_open
 from flare_async.wire.events import Event
 from flare_async.wire.fields import clean_message
-from flare_async.wire.frames import TRAILER_BYTES, Frame, Goodbye, Hello, Open, Ping, Reset
+from flare_async.wire.frames import TRAILER_BYTES, Frame, Goodbye, Open, Ping
 from flare_async.wire.inbound import Inbound
 from flare_async.wire.table import Side
 
@@ -29,11 +29,6 @@ class SessionMachine(Inbound):
     __slots__ = ()
 
     @property
-    def peer_hello(self) -> Hello | None:
-        """The peer's Hello, once it is in hand."""
-        return self._peer
-
-    @property
     def open_channels(self) -> int:
         """How many channels are open."""
         return len(self._table.channels)
@@ -41,18 +36,8 @@ class SessionMachine(Inbound):
     @property
     def has_frames(self) -> bool:
         """Whether ``frames_to_send`` would return a frame now."""
-        return bool(self._outbox) or (self._peer is not None and self._table.feedable)
-
-    def hello(self, hello: Hello) -> None:
-        """Queue our Hello, which leaves first.
-
-        Raises:
-            LocalProtocolError: there was one already.
-        """
-        if self._own is not None:
-            raise LocalProtocolError("a session says hello once")
-        self._own = hello
-        self._outbox.greet(hello)
+        fed = self._peer is not None and not self._muted and self._table.feedable
+        return fed or bool(self._outbox)
 
     def open(
         self, topic: str, header: bytes = b"", *, options: OpenOptions = _DEFAULT_OPTIONS
@@ -67,18 +52,19 @@ class SessionMachine(Inbound):
         if self._left or self._outbox.left:
             raise LocalProtocolError(f"channel {topic!r} opened after a goodbye")
         state = self._table.open(options, self._peer.window if self._peer is not None else 0)
-        self._outbox.post(
-            Open(
-                state.id,
-                topic,
-                header,
-                state.incoming.limit,
-                options.end,
-                options.urgent,
-                options.destination,
-                options.hops,
-            )
+        frame = Open(
+            state.id,
+            topic,
+            header,
+            state.incoming.limit,
+            options.end,
+            options.urgent,
+            options.destination,
+            options.hops,
         )
+        if self._resumable:
+            state.opening = frame
+        self._post(state.id, frame)
         return state.id
 
     def send(self, channel: int, view: bytes | bytearray | memoryview) -> None:
@@ -170,15 +156,17 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         if state is not None:
             self._drop(state)
-            self._outbox.post(Reset(channel, int(code), clean_message(message)))
+            self._say_reset(channel, code, clean_message(message))
 
     def leave(self, code: int, message: str) -> None:
         """Say Goodbye: what is queued is dropped, nothing leaves after it."""
         self._outbox.leave(Goodbye(code, clean_message(message)))
 
     def ping(self, nonce: int) -> None:
-        """Queue a Ping."""
-        self._outbox.post(Ping(nonce))
+        """Queue a Ping; dropped while the session changes its link."""
+        if not self._muted:
+            self._graves.asked()
+            self._outbox.post(Ping(nonce))
 
     def close(self) -> None:
         """Drop everything and return all credit to the budget; the link has ended."""
@@ -198,7 +186,7 @@ class SessionMachine(Inbound):
 
     def frames_to_send(self, budget: int) -> list[Frame]:
         """Return frames with about ``budget`` bytes of payload, at least one if any is due."""
-        if self._table.starved is not None:
+        if self._table.starved is not None and not self._muted:
             for state in self._table.fed():
                 self._outbox.acknowledge(state)
         return self._outbox.take(budget, self._frame_bytes)

@@ -28,20 +28,46 @@ class ChannelTable:
     So one number a side tells an id that is closed from one that was never opened.
     """
 
-    __slots__ = ("_budget", "_limits", "_next_own", "_next_peer", "channels", "starved")
+    __slots__ = (
+        "_announced",
+        "_budget",
+        "_limits",
+        "_next_own",
+        "_next_peer",
+        "_resumable",
+        "channels",
+        "starved",
+    )
 
-    def __init__(self, side: Side, limits: Limits, budget: CreditBudget | None) -> None:
+    def __init__(
+        self, side: Side, limits: Limits, budget: CreditBudget | None, resumable: bool
+    ) -> None:
         self._limits = limits
         self._budget = budget
         self._next_own = int(side)
         self._next_peer = 3 - side
+        self._announced = 0  # ids of the peer below this one may be left out
+        self._resumable = resumable
         self.channels: dict[int, ChannelState] = {}
         self.starved: dict[int, ChannelState] | None = None  # opened while the budget was empty
 
+    @property
+    def next_own(self) -> int:
+        """The id that this side opens next."""
+        return self._next_own
+
+    @property
+    def next_peer(self) -> int:
+        """The id that the peer is expected to open next."""
+        return self._next_peer
+
+    def is_own(self, channel: int) -> bool:
+        """Tell whether an id is one of those that this side opens."""
+        return (channel - self._next_own) % 2 == 0
+
     def closed(self, channel: int) -> bool:
         """Tell whether an id that is not open was open once."""
-        own = (channel - self._next_own) % 2 == 0
-        return 0 < channel < (self._next_own if own else self._next_peer)
+        return 0 < channel < (self._next_own if self.is_own(channel) else self._next_peer)
 
     def local(self, channel: int) -> ChannelState | None:
         """Return a channel that the application names, or None if it is closed.
@@ -78,7 +104,8 @@ class ChannelTable:
         if channel > _LAST_ID:
             raise LocalProtocolError(f"channel ids are used up after {channel - 2}")
         self._next_own = channel + 2
-        state = ChannelState(channel, SendWindow(credit), self._own_window(options))
+        window = self._own_window(options)
+        state = ChannelState(channel, SendWindow(credit), window, self._resumable)
         state.urgent = options.urgent
         state.leased = options.leased
         if options.end:
@@ -100,13 +127,19 @@ class ChannelTable:
         """Count the id of a channel that the peer opens as used.
 
         Raises:
-            RemoteProtocolError: it is not the next one.
+            RemoteProtocolError: it is not the next one, and no others were left out with notice.
         """
         if channel != self._next_peer or channel > _LAST_ID:
-            raise RemoteProtocolError(
-                "bad_channel", f"channel {channel} opened, the next one is {self._next_peer}"
-            )
-        self._next_peer += 2
+            skips = self._next_peer < channel <= self._announced
+            if not skips or self.is_own(channel) or channel > _LAST_ID:
+                raise RemoteProtocolError(
+                    "bad_channel", f"channel {channel} opened, the next one is {self._next_peer}"
+                )
+        self._next_peer = channel + 2
+
+    def announce(self, opened: int) -> None:
+        """Take note that ids of the peer below ``opened`` may be left out from now on."""
+        self._announced = opened
 
     def refusal(self, frame: Open, credit: int) -> str:
         """Return why a channel of the peer cannot be accepted, or nothing."""
@@ -125,7 +158,8 @@ class ChannelTable:
             # Messages never need more than what the channel began with.
             full = credit if frame.urgent else max(credit, self._limits.window_bytes)
             incoming = ReceiveWindow(credit, full, self._budget)
-        state = ChannelState(frame.channel, SendWindow(frame.window), incoming)
+        outgoing = SendWindow(frame.window)
+        state = ChannelState(frame.channel, outgoing, incoming, self._resumable)
         state.urgent = frame.urgent
         state.peer_ended = state.receiving_closed = frame.end
         self.channels[frame.channel] = state

@@ -147,6 +147,7 @@ class ReceiveWindow:
         "_leased",
         "_size",
         "consumed",
+        "first",
         "full",
         "limit",
         "received",
@@ -163,13 +164,18 @@ class ReceiveWindow:
         self._acked_at: float | None = None
         self.received = 0
         self.consumed = 0
-        self.limit = self._size
+        self.limit = self.first = self._size  # what the sender knows without any Ack
         self.total = OFFSET_LIMIT  # bytes that may come in all, where memory for no more is leased
 
     @property
     def starved(self) -> bool:
         """Whether the budget had nothing for this window so far."""
         return self._size == 0 < self.full
+
+    @property
+    def moved(self) -> bool:
+        """Whether the sender must be told what it cannot know from the opening of the channel."""
+        return self.limit > self.consumed and (self.consumed > 0 or self.limit > self.first)
 
     def arrive(self, offset: int, nbytes: int) -> None:
         """Count bytes that arrived.

@@ -88,6 +88,7 @@ class Federation:
     clients: dict
     network: object
     address: str
+    scopes: dict = field(default_factory=dict)
 
     @property
     def context(self):
@@ -97,7 +98,7 @@ class Federation:
     async def join(self, name, worker):
         """Serve one more site until the federation or its session ends."""
         client = self.clients[name] = Client(self.context, name, worker)
-        with suppress(FlareError):
+        with suppress(FlareError), anyio.CancelScope() as self.scopes[name]:
             await client.run(self.address)
 
     async def play(self, number=0, *, sites=None, reducer=True, over_select=1.0, **options):
@@ -141,13 +142,20 @@ async def federation(workers, *, scheme="memory", limits=None, seed=7, window=No
             yield made
 
 
-def cut(made, site):
-    """Break the connection of a site without a goodbye."""
+def crash(made, site):
+    """Let a site die without a goodbye: its connection breaks, and it does not dial again."""
     link = made.server.sites[site].link
-    if hasattr(link, "cut"):
-        link.cut()
-    else:
+    if not hasattr(link, "cut"):
         link._peer.abort()
+        return
+    link.cut()
+
+    async def die():
+        while made.server.sites[site].attached:
+            await asyncio.sleep(0.001)
+        made.scopes[site].cancel()
+
+    made.context.tasks.start_soon(die)
 
 
 async def settle(turns=50):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from flare_async.net.messages import LENGTH
+from flare_async.roles.messages import TASK_SCHEMA
 from flare_async.roles.stream import KEPT
 from tests.roles.federation import SCHEMES, Trains, federation, settle
 from tests.roles.rogue import Rogue, joined, metrics_only, round_of, tasks_open, until_the_end
@@ -16,8 +18,8 @@ def test_a_message_after_the_result_breaks_the_protocol(sim, scheme):
     """The channel is reset, so nothing unread keeps it open."""
 
     async def twice(stream):
-        stream.tell(metrics_only())
-        stream.tell(metrics_only())
+        body = TASK_SCHEMA.encode(metrics_only())
+        stream.channel.send_soon(2 * (LENGTH.pack(len(body)) + body))  # in one frame
         await stream.receive()
 
     rogue = Rogue(twice)

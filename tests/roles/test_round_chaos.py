@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flare_async.errors import QuorumNotReached, TrainingFailed
 from flare_async.testing.loop import run_sim
-from tests.roles.federation import SCHEMES, Trains, cut, expected, federation, settle, values
+from tests.roles.federation import SCHEMES, Trains, crash, expected, federation, settle, values
 
 DEADLINE = 60
 BEHAVIOURS = ("good", "raises", "diverges", "late", "cut")
@@ -40,7 +40,7 @@ def worker_of(name, index, behaviour, seconds):
 async def cut_at(made, name, seconds):
     """Break a site's connection after some time."""
     await anyio.sleep(seconds)
-    cut(made, name)
+    crash(made, name)
 
 
 async def play(scheme, seed, sites, quorum):

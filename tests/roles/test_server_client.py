@@ -23,7 +23,16 @@ from flare_async.roles.messages import TASK_TOPIC
 from flare_async.roles.round import RoundTask
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import Side
-from tests.roles.federation import MODEL, SCHEMES, Trains, cut, expected, federation, settle, values
+from tests.roles.federation import (
+    MODEL,
+    SCHEMES,
+    Trains,
+    crash,
+    expected,
+    federation,
+    settle,
+    values,
+)
 
 pytestmark = pytest.mark.parametrize("scheme", SCHEMES)
 
@@ -185,7 +194,7 @@ def test_a_fenced_session_does_not_remove_the_newer_one(sim, scheme):
     assert sim(main) == (True, True)
 
 
-def test_a_site_whose_link_is_cut_fails_its_part(sim, scheme):
+def test_a_site_that_dies_fails_its_part(sim, scheme):
     """The round goes on without it, and its work is cancelled."""
     workers = {"a": Trains(1), "b": Trains(9, seconds=3600)}
 
@@ -194,7 +203,7 @@ def test_a_site_whose_link_is_cut_fails_its_part(sim, scheme):
 
             async def saw():
                 await workers["b"].began.wait()
-                cut(made, "b")
+                crash(made, "b")
 
             made.context.tasks.start_soon(saw)
             _, model = await made.play(quorum=1)
@@ -208,7 +217,7 @@ def test_a_site_whose_link_is_cut_fails_its_part(sim, scheme):
     assert sites == ["a"]
 
 
-def test_every_link_cut_is_a_quorum_not_reached(sim, scheme):
+def test_sites_that_all_die_are_a_quorum_not_reached(sim, scheme):
     """No round waits for sites that are gone."""
     workers = {name: Trains(seconds=3600) for name in ("a", "b")}
 
@@ -218,7 +227,7 @@ def test_every_link_cut_is_a_quorum_not_reached(sim, scheme):
             async def saw():
                 for name, worker in workers.items():
                     await worker.began.wait()
-                    cut(made, name)
+                    crash(made, name)
 
             made.context.tasks.start_soon(saw)
             with pytest.raises(QuorumNotReached) as caught:
@@ -228,6 +237,49 @@ def test_every_link_cut_is_a_quorum_not_reached(sim, scheme):
     failures = sim(main)
     assert next(iter(failures)) == "a"
     assert all("connection" in reason or "closed" in reason for reason in failures.values())
+
+
+def test_a_link_that_is_lost_for_a_while_changes_nothing(sim, scheme):
+    """The site trains on, its result comes over the next link, and it was asked once."""
+    workers = {"a": Trains(1), "b": Trains(9, seconds=100)}
+
+    async def main():
+        async with federation(workers, scheme=scheme) as made:
+
+            async def saw():
+                await workers["b"].began.wait()
+                for _ in range(20):
+                    await anyio.sleep(5)
+                    if scheme == "sim":
+                        made.server.sites["b"].link.cut()
+
+            made.context.tasks.start_soon(saw)
+            _, model = await made.play()
+            return model, made.seen.status(), made.server.sites["b"].epoch
+
+    model, status, epoch = sim(main)
+    assert values(model) == expected((1, 1), (9, 1))
+    assert (status, len(workers["b"].tasks)) == ({"a": "ok", "b": "ok"}, 1)
+    assert epoch >= 15 if scheme == "sim" else epoch == 0
+
+
+def test_a_site_finds_its_server_after_a_restart(sim, scheme):
+    """A server that has forgotten all sessions gets new ones, and the site its task again."""
+    workers = {"a": Trains(1, seconds=30)}
+
+    async def main():
+        async with federation(workers, scheme=scheme) as made:
+            if scheme == "memory":
+                return True
+            made.server._reception._sessions.clear()
+            older = made.server.sites["a"]
+            older.link.cut()
+            while made.server.sites["a"] is older:
+                await anyio.sleep(1)
+            _, model = await made.play()
+            return values(model) == expected((1, 1))
+
+    assert sim(main)
 
 
 def test_a_client_that_is_cancelled_says_goodbye(sim, scheme):
@@ -394,7 +446,7 @@ def test_a_server_that_goes_ends_its_clients(sim, scheme):
             made.context.tasks.start_soon(serve)
             await made.server.wait_for(["b"], 1)
             await settle()
-            made.server.sites["b"].link.abort()
+            made.server.sites["b"].leave(int(ResetCode.INTERNAL), "going down")
             await settle()
             return len(ends)
 

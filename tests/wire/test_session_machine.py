@@ -43,9 +43,12 @@ class TwoMachines(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.budgets = (CreditBudget(BUDGET), CreditBudget(BUDGET))
-        self.pair = Pair(LIMITS, 64, budgets=self.budgets).greet()
+        self.pair = self.make_pair()
         self.streams: dict[tuple[SessionMachine, int], Stream] = {}
         self.gone: set[int] = set()
+
+    def make_pair(self) -> Pair:
+        return Pair(LIMITS, 64, budgets=self.budgets).greet()
 
     def machine(self, first: bool) -> SessionMachine:
         return self.pair.a if first else self.pair.b
@@ -172,8 +175,9 @@ class TwoMachines(RuleBasedStateMachine):
         for event in events:
             match event:
                 case Arrived(channel, payload):
-                    self.streams[sender, channel].arrived += payload
-                    self.streams[sender, channel].unread += len(payload)
+                    stream = self.streams[sender, channel]
+                    stream.arrived += payload
+                    stream.unread += 0 if stream.leased else len(payload)
                 case LandedBytes(channel, _):
                     assert self.streams[sender, channel].leased
                 case Ended(channel, trailer):

@@ -1,0 +1,119 @@
+"""One link's life under a session: what it brings, what it takes, and whether it is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flare_async.errors import FlareError, LinkLost, LocalProtocolError, RemoteProtocolError
+from flare_async.net.heartbeat import Heartbeat
+from flare_async.net.link import Link
+from flare_async.net.pump import Pump
+from flare_async.wire.frames import Frame, Landed
+
+if TYPE_CHECKING:
+    from flare_async.net.session import Session
+
+__all__ = ["Attachment"]
+
+BROKEN = frozenset({"truncated", "bad_head"})  # what a torn or damaged stream looks like
+
+
+class Attachment:
+    """Binds a link to a session until the link ends or another one takes its place.
+
+    A session may outlive its links, one after the other. A link that was replaced has no say any
+    more: its attachment is over before the next one begins, so nothing that is still in its buffers
+    reaches the session.
+    """
+
+    __slots__ = ("_heartbeat", "_session", "link", "over", "pump")
+
+    def __init__(self, session: Session, link: Link) -> None:
+        endpoint = session.endpoint
+        self.link = link
+        self.over = False
+        self._session = session
+        self.pump = Pump(link, session.machine, session.limits, self.lose)
+        self.pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
+        self._heartbeat = Heartbeat(endpoint.clock, session.limits, self._ping, self._silent)
+
+    def start(self, early: Sequence[Frame | Landed]) -> None:
+        """Begin to move frames; ``early`` are those that the link has brought already."""
+        self.link.start(self)
+        # What lives in this process cannot fall silent, nor what has just told that it has ended.
+        if not self.link.by_reference and not self.over:
+            self._heartbeat.start()
+        if early:
+            self.receive(early)
+        self.pump.flush()
+
+    def stop(self) -> None:
+        """Move nothing any more; the link itself is closed by whoever ends the attachment."""
+        self.over = True
+        self._heartbeat.stop()
+        self.pump.stop()
+
+    def lose(self, error: FlareError) -> None:
+        """Give the link up: it may hold half a frame, so it is never used again."""
+        if not self.over:
+            self._session.detach(self, error)
+        self.link.abort()
+
+    # For the link
+
+    def receive(self, frames: Sequence[Frame | Landed]) -> None:
+        """Hand on what one read brought; nothing, if it brought a part of a frame."""
+        session = self._session
+        if self.over:
+            return
+        now = session.clock.now()
+        if not frames:
+            self._heartbeat.moved = now
+            session.flow.feed(now, 0)
+            return
+        self._heartbeat.heard = now
+        try:
+            for frame in frames:
+                if self.over:
+                    return
+                session.take(frame, now)
+        except RemoteProtocolError as exc:
+            session.refuse(exc)
+        except Exception as exc:
+            # A bug of ours: whoever waits on this session must not wait for ever because of it.
+            session.end(LocalProtocolError(f"{session!r}: {type(exc).__name__}: {exc}"))
+            self.link.abort()
+            raise
+        if session.machine.has_frames:
+            self.pump.flush()
+
+    def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
+        """Say where payload bytes may land; a channel that is gone has no say."""
+        found = None if self.over else self._session.channels.get(channel)
+        return None if found is None else found.destination(offset, length)
+
+    def lost(self, error: FlareError | None) -> None:
+        """Take note that the link has ended."""
+        if self.over:
+            return
+        if isinstance(error, RemoteProtocolError) and not self._may_resume(error):
+            self._session.refuse(error)
+            return
+        peer = self._session.peer
+        problem = "the connection ended without a goodbye" if error is None else str(error)
+        if error is None or isinstance(error, RemoteProtocolError):
+            error = LinkLost(peer, problem)
+        self._session.detach(self, error)
+
+    # Internals
+
+    def _may_resume(self, error: RemoteProtocolError) -> bool:
+        return self._session.resumable and error.reason in BROKEN
+
+    def _ping(self) -> None:
+        self._session.machine.ping(0)
+        self.pump.flush()
+
+    def _silent(self, seconds: float) -> None:
+        self.lose(LinkLost(self._session.peer, f"silent for {seconds:.1f} s"))

@@ -1,0 +1,107 @@
+"""The accepting side's door: new sessions, and new links for sessions that lost theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from flare_async.errors import FlareError, HandshakeFailed
+from flare_async.net.endpoint import Endpoint
+from flare_async.net.greeting import Greeting
+from flare_async.net.link import Link
+from flare_async.net.session import Session
+from flare_async.wire.frames import Frame, Hello, ResetCode
+from flare_async.wire.session import Side
+
+__all__ = ["Reception"]
+
+
+class Reception:
+    """Reads the first word of each accepted link of one role and finds its session.
+
+    At most ``Limits.handshakes`` links may be silent at a time; with one more the one that has been
+    silent longest goes. An honest peer speaks within a round trip, so a crowd of silent ones cannot
+    keep it out, and sessions that exist are not touched by it.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._silent: dict[Greeting, None] = {}
+        self._sessions: dict[bytes, Session] = {}
+
+    async def receive(self, link: Link) -> Session | None:
+        """Return a new session over ``link``, not entered yet; None if an old one took the link.
+
+        Waits for the peer's hello, and for the session that resumes; each is bounded by
+        ``handshake_timeout``. Failing or being cancelled ends the link.
+
+        Raises:
+            HandshakeFailed: no hello in time, or one that is refused.
+        """
+        try:
+            return await self._receive(link)
+        except FlareError:
+            await self._close(link)
+            raise
+        except BaseException:
+            link.abort()
+            raise
+
+    # For the sessions
+
+    def detached(self, session: Session) -> None:
+        """Wait: the peer is the one who dials."""
+
+    def ended(self, session: Session) -> None:
+        """Forget the session."""
+        self._sessions.pop(session.id, None)
+
+    # Internals
+
+    async def _receive(self, link: Link) -> Session | None:
+        greeting = Greeting(link, self._endpoint)
+        hello, early = await self._greet(greeting, link)
+        older = self._sessions.get(hello.session)
+        if hello.epoch == 0 and older is None:
+            session = Session(link, Side.ACCEPTOR, self._endpoint, lifeline=self, early=early)
+            self._sessions[session.id] = session
+            return session
+        if older is None or not self._may_resume(older, hello, link):
+            greeting.refuse(ResetCode.GONE, "no such session", hello)
+            raise HandshakeFailed(link.address, f"{hello.peer} asks for a session that is gone")
+        await older.resume(link, hello.epoch, early)
+        return None
+
+    async def _greet(self, greeting: Greeting, link: Link) -> tuple[Hello, Sequence[Frame]]:
+        limits = self._endpoint.limits
+        if len(self._silent) >= limits.handshakes:
+            next(iter(self._silent)).give_up()
+        self._silent[greeting] = None
+        try:
+            with anyio.fail_after(limits.handshake_timeout):
+                return await greeting.wait()
+        except TimeoutError:
+            link.abort()
+            seconds = limits.handshake_timeout
+            raise HandshakeFailed(link.address, f"sent no hello within {seconds:g} s") from None
+        finally:
+            self._silent.pop(greeting, None)
+
+    def _may_resume(self, older: Session, hello: Hello, link: Link) -> bool:
+        known = older.hello
+        return (
+            known is not None
+            and older.resumable
+            and not older.ended
+            and hello.epoch > older.epoch
+            and (hello.peer, hello.role, hello.version) == (known.peer, known.role, known.version)
+            and link.identity == older.identity
+        )
+
+    async def _close(self, link: Link) -> None:
+        # Politely where something was said, so that the peer can still read it.
+        limits = self._endpoint.limits
+        with anyio.CancelScope(shield=True), anyio.move_on_after(limits.shutdown_timeout):
+            await link.aclose()
+        link.abort()
