@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
-MAY_BE_LONGER = {"flare_async/errors.py": 400}  # one table of every exception reads best whole
+MAY_BE_LONGER = {"flare_async/errors.py": 450}  # one table of every exception reads best whole
 
 LAZY = {"matplotlib", "ml_dtypes", "pandas", "sklearn", "torch"}
 

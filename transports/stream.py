@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
+from flare_async.errors import LinkLost, RemoteProtocolError
 from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.transports.accept import AcceptQueue
-from flare_async.wire.codec import Decoder, encode
+from flare_async.transports.byte_link import ByteLink, shown_address
+from flare_async.wire.codec import encode
 from flare_async.wire.frames import Frame, Landed
 
 __all__ = ["LOCAL_FRAME", "REMOTE_FRAME", "StreamLink", "StreamListener"]
@@ -27,31 +28,16 @@ ACCEPT_QUEUE = 1024
 SMALL_PARTS = 16 * KIB  # joining costs less than one more buffer for the kernel
 
 
-class StreamLink(asyncio.BufferedProtocol):
+class StreamLink(ByteLink):
     """Frames over one stream socket."""
-
-    by_reference = False
-    identity: str | None = None
 
     def __init__(
         self, limits: Limits, frame_bytes: int, on_made: Callable[[StreamLink], None] | None = None
     ) -> None:
-        self.frame_bytes = frame_bytes
-        self.address = "unknown"
+        super().__init__(limits, frame_bytes)
         self._on_made = on_made
-        self._transport: asyncio.Transport | None = None
         self._gathers = False
-        self._receiver: LinkReceiver | None = None
-        self._decoder = Decoder(self._destination, limits=limits)
         self._early: list[Frame | Landed] = []
-        self._error: FlareError | None = None
-        self._paused = False
-        self._lost = False
-        self._closing = False
-        self._waiters: list[asyncio.Future[None]] = []
-
-    def __repr__(self) -> str:
-        return f"<StreamLink to {self.address}>"
 
     # What asyncio tells
 
@@ -104,7 +90,7 @@ class StreamLink(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the session, once."""
         error = None if exc is None else LinkLost(self.address, str(exc) or type(exc).__name__)
-        self._end(error)
+        self._leave(error)
 
     # What a session asks
 
@@ -146,41 +132,6 @@ class StreamLink(asyncio.BufferedProtocol):
         else:
             self._write_joined(parts)
 
-    async def wait_writable(self) -> None:
-        """Wait until the write buffer has room or the link has ended."""
-        while self._paused and not self._lost:
-            future = asyncio.get_running_loop().create_future()
-            self._waiters.append(future)
-            try:
-                await future
-            finally:
-                if future in self._waiters:
-                    self._waiters.remove(future)
-
-    def abort(self) -> None:
-        """End the link now, dropping what is unsent."""
-        if self._transport is not None and not self._lost:
-            self._transport.abort()
-        self._end(None)
-
-    async def aclose(self) -> None:
-        """Send what is pending and wait for the peer's end of the stream; cancelling aborts.
-
-        A socket that closes with bytes unread is reset, and what the peer had not read is lost. So
-        reading goes on; what comes is for a session that has ended.
-        """
-        if self._transport is None or self._lost:
-            return
-        self._half_close(self._transport)
-        try:
-            while not self._lost:
-                future = asyncio.get_running_loop().create_future()
-                self._waiters.append(future)
-                await future
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-
     # Internals
 
     def _half_close(self, transport: asyncio.Transport) -> None:
@@ -189,10 +140,6 @@ class StreamLink(asyncio.BufferedProtocol):
         elif not self._closing and not transport.is_closing():
             transport.write_eof()
         self._closing = True
-
-    def _destination(self, channel: int, offset: int, length: int) -> memoryview | None:
-        receiver = self._receiver
-        return None if receiver is None else receiver.destination(channel, offset, length)
 
     def _write_joined(self, parts: list[bytes | memoryview]) -> None:
         transport = self._transport
@@ -210,35 +157,8 @@ class StreamLink(asyncio.BufferedProtocol):
         if small:
             transport.write(b"".join(small))
 
-    def _end(self, error: FlareError | None) -> None:
-        if self._lost:
-            return
-        # The session may still say why it refuses, so it is told before the transport is closed.
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            receiver.lost(error)
-        self._lost = True
-        self._error = error
-        if self._transport is not None:
-            self._transport.close()
-        self._wake()
 
-    def _wake(self) -> None:
-        for future in self._waiters:
-            if not future.done():
-                future.set_result(None)
-
-
-def shown_address(peername: object) -> str:
-    """Return a peer's socket address for messages."""
-    match peername:
-        case (str(host), int(port), *_):
-            return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-        case _:
-            return "unix://peer"
-
-
-class StreamListener(AcceptQueue[StreamLink]):
+class StreamListener(AcceptQueue[ByteLink]):
     """Accepts stream links; refuses when ``ACCEPT_QUEUE`` of them wait."""
 
     def __init__(self) -> None:
@@ -251,7 +171,7 @@ class StreamListener(AcceptQueue[StreamLink]):
         self._server = server
         self.address = address
 
-    def made(self, link: StreamLink) -> None:
+    def made(self, link: ByteLink) -> None:
         """Queue a new link, or refuse it."""
         if not self.offer(link):
             link.abort()

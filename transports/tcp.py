@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
 from flare_async.transports.stream import LOCAL_FRAME, REMOTE_FRAME, StreamLink, StreamListener
 
-__all__ = ["TcpTransport"]
+__all__ = ["TcpTransport", "frame_for", "serve", "split_address"]
 
 BACKLOG = 4096  # clients reconnect all at once after a server's restart
 
@@ -46,24 +47,32 @@ class TcpTransport:
 
     async def listen(self, address: str) -> StreamListener:
         """Listen; the listener's address has the real port. Raises ConnectFailed."""
-        host, port = split_address(address)
+        host, _ = split_address(address)
         listener = StreamListener()
-        server = None
-        try:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: StreamLink(self._limits, frame_for(host), listener.made),
-                host,
-                port,
-                backlog=BACKLOG,
-                reuse_address=True,
-            )
-        except OSError as exc:
-            hint = "choose another port, or 0 for a free one"
-            raise ConnectFailed(address, exc.strerror or str(exc), hint) from exc
-        real = server.sockets[0].getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        listener.serve(server, f"tcp://{shown}:{real}")
+        frame = frame_for(host)
+        await serve(listener, address, lambda: StreamLink(self._limits, frame, listener.made))
         return listener
+
+
+async def serve(
+    listener: StreamListener, address: str, factory: Callable[[], asyncio.BaseProtocol]
+) -> None:
+    """Let a listener serve ``scheme://host:port``; its address gets the real port.
+
+    Raises:
+        ConnectFailed: the system refuses.
+    """
+    host, port = split_address(address)
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_address=True)
+    except OSError as exc:
+        hint = "choose another port, or 0 for a free one"
+        raise ConnectFailed(address, exc.strerror or str(exc), hint) from exc
+    real = server.sockets[0].getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    scheme = address.partition("://")[0]
+    listener.serve(server, f"{scheme}://{shown}:{real}")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -75,6 +84,10 @@ def split_address(address: str) -> tuple[str, int]:
         raise ConfigError("address", address, str(exc)) from exc
     if not parts.hostname or port is None:
         raise ConfigError("address", address, "is not scheme://host:port")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as exc:
+        raise ConfigError("address", address, "has no valid host name") from exc
     return parts.hostname, port
 
 

@@ -77,12 +77,9 @@ def test_b44_a_key_that_others_may_use_is_refused(authority, mode):
 def test_an_encrypted_key_asks_nobody(authority):
     """Without a terminal a question for the password would hang."""
     credentials = authority.server()
-    text = credentials.key.read_text().replace(
-        "PRIVATE KEY-----\n",
-        "PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\n",
-        1,
-    )
-    credentials.key.write_text(text)
+    first, rest = credentials.key.read_text().split("\n", 1)
+    cipher = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC," + 16 * "0A"
+    credentials.key.write_text(f"{first}\n{cipher}\n\n{rest}")
     with pytest.raises(ConfigError, match="encrypted"):
         credentials.server_context()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from dataclasses import replace
 
 import pytest
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
-from flare_async.net.registry import BUILT_IN, Transports
+from flare_async.net.credentials import Credentials
+from flare_async.net.registry import BUILT_IN, ENCRYPTED, Transports
 from flare_async.transports.memory import MemoryTransport
+from tests.transports.certificates import Authority
 
 ENTRY_POINT = """[flare_async.transports]
 elsewhere = flare_async.transports.memory:MemoryTransport
@@ -24,9 +27,36 @@ def transports():
 
 
 @pytest.mark.parametrize("scheme", BUILT_IN)
-def test_built_in_schemes_are_transports(transports, scheme):
+def test_built_in_schemes_are_transports(scheme, tmp_path):
     """Each built-in name leads to a class that says the same scheme."""
-    assert transports._find(f"{scheme}://somewhere").scheme == scheme
+    credentials = Credentials(tmp_path, tmp_path, tmp_path)
+    assert Transports(Limits(), credentials)._find(f"{scheme}://somewhere").scheme == scheme
+
+
+@pytest.mark.parametrize("scheme", sorted(ENCRYPTED))
+def test_encryption_needs_credentials(transports, scheme):
+    """Without them the error says what to give; nothing is connected in the clear."""
+
+    async def main():
+        for call in (transports.connect, transports.listen):
+            with pytest.raises(ConfigError, match=f"{scheme} needs.*give Transports"):
+                await call(f"{scheme}://127.0.0.1:0")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("field", ["certificate", "key", "authority"])
+def test_unusable_credentials_are_named_when_they_are_used(field, tmp_path):
+    """Both connecting and listening name the file."""
+
+    async def main():
+        for call in (network.connect, network.listen):
+            with pytest.raises(ConfigError, match=f"credentials.{field}=.*nowhere"):
+                await call("tls://127.0.0.1:0")
+
+    good = Authority(tmp_path).server()
+    network = Transports(Limits(), replace(good, **{field: tmp_path / "nowhere"}))
+    asyncio.run(main())
 
 
 def test_a_transport_is_made_once(transports):
@@ -51,7 +81,10 @@ def test_other_addresses_are_refused(transports, address):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("address", ["tcp://host", "tcp://host:x", "tcp://:1", "tcp://host:70000"])
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://host", "tcp://host:x", "tcp://:1", "tcp://host:70000", "tcp://.host:1", "tcp://a..b:1"],
+)
 def test_a_tcp_address_needs_host_and_port(transports, address):
     """What is missing is a ConfigError before anything is resolved."""
 

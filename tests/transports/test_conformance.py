@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections import Counter
 
 import pytest
-import uvloop
 
 from flare_async.limits import Limits
 from flare_async.net.clock import LoopClock
@@ -15,9 +13,10 @@ from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom
 from flare_async.testing.conformance import CHECKS, check_name, link_pair, run_check
 from flare_async.testing.network import SimNetwork
+from tests.transports.certificates import Authority
+from tests.transports.loops import LOOPS, run_on
 
-LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
-TRANSPORTS = ("memory", "tcp", "unix")
+TRANSPORTS = ("memory", "tcp", "unix", "tls")
 SEEDS = (1, 2)
 CASES = [(scheme, loop, check) for scheme in TRANSPORTS for loop in LOOPS for check in CHECKS]
 SIMULATED = [("sim", seed, check) for seed in SEEDS for check in CHECKS]
@@ -36,27 +35,23 @@ def address(request):
             "memory": "memory://there",
             "tcp": "tcp://127.0.0.1:0",
             "unix": f"unix://{folder}/s",
+            "tls": "tls://127.0.0.1:0",
         }
         yield addresses.__getitem__
 
 
-def run_on(loop_factory, main):
-    """Run a coroutine; fail when it leaves a task or an unhandled exception."""
-    unhandled = []
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        loop = runner.get_loop()
-        loop.set_exception_handler(lambda _, context: unhandled.append(context))
-        runner.run(main())
-        left = asyncio.all_tasks(loop)
-    assert (left, unhandled) == (set(), [])
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory):
+    """Return credentials that both ends use: of a host and a site at once."""
+    return Authority(tmp_path_factory.mktemp("authority")).server()
 
 
 @pytest.mark.parametrize(("scheme", "loop", "check"), CASES, ids=case_id)
-def test_a_transport_conforms(scheme, loop, check, address):
+def test_a_transport_conforms(scheme, loop, check, address, credentials):
     """Each check holds on each transport and each loop."""
 
     async def main():
-        network = Transports(Limits())
+        network = Transports(Limits(), credentials)
         await run_check(check, lambda: link_pair(network, address(scheme)))
 
     run_on(LOOPS[loop], main)
