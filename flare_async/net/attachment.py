@@ -75,9 +75,7 @@ class Attachment:
         self._heartbeat.heard = now
         try:
             for frame in frames:
-                if self.over:
-                    return
-                session.take(frame, now)
+                self._take(frame, now)
         except RemoteProtocolError as exc:
             session.refuse(exc)
         except Exception as exc:
@@ -107,6 +105,10 @@ class Attachment:
         self._session.detach(self, error)
 
     # Internals
+
+    def _take(self, frame: Frame | Landed, now: float) -> None:
+        if not self.over:  # the frame before may have ended the session
+            self._session.take(frame, now)
 
     def _may_resume(self, error: RemoteProtocolError) -> bool:
         return self._session.resumable and error.reason in BROKEN

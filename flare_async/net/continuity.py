@@ -10,7 +10,6 @@ older link can never take a newer one's place.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,7 +90,7 @@ class Continuity:
         attachment.stop()
         self.attachment = None
         session.machine.detach()
-        session.flow.resumed = math.inf
+        session.flow.detached()
         wake(self._waiter)
         if self._grace is None:
             due = session.clock.now() + session.limits.session_grace
@@ -101,7 +100,7 @@ class Continuity:
     def resumed(self) -> None:
         """Take note that the peer is there again and everything flows."""
         session = self._session
-        session.flow.resumed = session.clock.now()
+        session.flow.attached(session.clock.now())
         session.watchdog.recheck()
         self._end_grace()
         wake(self._waiter)

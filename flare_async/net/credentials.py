@@ -8,7 +8,6 @@ common name only where the certificate has no alternative names at all. IP addre
 
 from __future__ import annotations
 
-import re
 import ssl
 import stat
 import sys
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from flare_async.errors import ConfigError
+from flare_async.net.names import SITE_NAME
 
 __all__ = ["URI_SCHEME", "Credentials", "peer_name"]
 
 URI_SCHEME: Final = "flare-async:"
-_SITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 _OTHERS: Final = stat.S_IRWXO
 
 
@@ -100,7 +99,7 @@ def peer_name(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> str | None:
     certificate = ssl_object.getpeercert()
     if not certificate:
         return None
-    found = [str(name) for name in _names(certificate) if _SITE.fullmatch(str(name))]
+    found = [str(name) for name in _names(certificate) if SITE_NAME.fullmatch(str(name))]
     return found[0] if found else None
 
 

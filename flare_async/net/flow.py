@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from flare_async.limits import Limits
 
 __all__ = ["Arrival", "Debt", "Flow"]
@@ -13,16 +15,18 @@ PASSED_LINKS = 4  # and how many of them, in ``link_bytes``: turns on a slow lin
 class Flow:
     """The bulk bytes that a session has received: how many, and when the last ones came.
 
-    ``resumed`` is when the session got its latest link. Without a link it lies infinitely far
-    ahead: nobody is stalled then, and ``session_grace`` bounds the wait for the next link instead.
-    ``credits`` counts the acknowledgements that advanced, ``acknowledged`` their bytes (only where
-    ``min_rate`` asks for it).
+    ``resumed`` is when the session got its latest link, its number ``links``. Without a link it
+    lies infinitely far ahead: nobody is stalled then, and ``session_grace`` bounds the wait for the
+    next link instead. ``credits`` counts the acknowledgements that advanced, ``acknowledged`` their
+    bytes (only where ``min_rate`` asks for it).
     """
 
     __slots__ = (
         "acknowledged",
         "at",
         "credits",
+        "links",
+        "longest",
         "most_passed",
         "nbytes",
         "patience",
@@ -34,7 +38,9 @@ class Flow:
         self.nbytes = 0
         self.credits = 0
         self.acknowledged = 0
+        self.links = 0
         self.patience = (OWN_PATIENCES - 1) * limits.stall_timeout
+        self.longest = limits.session_grace + self.patience
         self.most_passed = PASSED_LINKS * limits.link_bytes
 
     @property
@@ -46,6 +52,26 @@ class Flow:
         """Take note of ``nbytes``; none, if a part of a frame came."""
         self.at = now
         self.nbytes += nbytes
+
+    def detached(self) -> None:
+        """Take note that there is no link."""
+        self.resumed = math.inf
+
+    def attached(self, now: float) -> None:
+        """Take note of another link."""
+        self.resumed = now
+        self.links += 1
+
+    def patient_since(self, moved: float) -> float:
+        """Return since when patience runs with what last moved at ``moved``.
+
+        Each link begins it anew: what was lost with the last one must be sent again. But a path on
+        which links are made and nothing else passes must not be waited for without end, so that is
+        over when an outage of ``session_grace`` and some patience have gone by without a byte.
+        """
+        if self.resumed == math.inf:
+            return math.inf
+        return max(moved, min(self.resumed, moved + self.longest))
 
 
 class Arrival:
@@ -74,19 +100,32 @@ class Arrival:
         """When the channel was last seen to move; this is what a watchdog watches."""
         flow, own = self._flow, self._own
         silent = flow.at - own > flow.patience and flow.nbytes - self._passed > flow.most_passed
-        return max(flow.resumed, own + flow.patience if silent else max(own, flow.at))
+        return flow.patient_since(own + flow.patience if silent else max(own, flow.at))
 
 
 class Debt:
     """Since when a peer has owed an acknowledgement on one channel, as a watchdog watches it."""
 
-    __slots__ = ("_flow", "_since")
+    __slots__ = ("_credits", "_flow", "_links", "_since")
 
     def __init__(self, now: float, flow: Flow) -> None:
         self._flow = flow
         self._since = now
+        self._credits = flow.credits
+        self._links = flow.links
 
     @property
     def at(self) -> float:
         """When the debt began, or the link on which it can be paid."""
-        return max(self._since, self._flow.resumed)
+        return self._flow.patient_since(self._since)
+
+    def excuse(self, busy: float) -> bool:
+        """Say that our own link was busy until ``busy``; False when that is no excuse any more.
+
+        A link that takes no byte is given up. When that has happened and nothing at all is
+        acknowledged on the next ones either, it is the peer again who owes.
+        """
+        flow = self._flow
+        if self._links == flow.links or self._credits != flow.credits:
+            self._since, self._credits, self._links = busy, flow.credits, flow.links
+        return busy - self._since < flow.longest

@@ -28,12 +28,13 @@ class Outflow:
     each other live on until a garbage collection, and there are thousands of channels a second.
     """
 
-    __slots__ = ("_acknowledged", "_queued", "_rate", "_waiter", "_watch", "ended")
+    __slots__ = ("_acknowledged", "_debt", "_queued", "_rate", "_waiter", "_watch", "ended")
 
     def __init__(self) -> None:
         self._queued = False  # a frame waited for its turn on our own link when the watch was set
         self._waiter: asyncio.Future[None] | None = None
         self._watch: Watch | None = None
+        self._debt: Debt | None = None
         self._rate: Rate | None = None
         self._acknowledged = 0
         self.ended = False
@@ -83,10 +84,11 @@ class Outflow:
             owes_the_end and not session.machine.end_acknowledged(number)
         ):
             self._queued = session.machine.sendable(number)
-            debt = Debt(session.clock.now(), session.flow)
+            if self._debt is None:
+                self._debt = Debt(session.clock.now(), session.flow)
             patience = session.limits.stall_timeout
             stalled = partial(self._stalled, channel)
-            self._watch = session.watchdog.watch(debt, patience, stalled)
+            self._watch = session.watchdog.watch(self._debt, patience, stalled)
             if session.limits.min_rate:
                 self._measure(channel)
         else:
@@ -111,20 +113,32 @@ class Outflow:
             channel.give_up(error, str(error), ResetCode.TOO_SLOW)
 
     def _disarm(self) -> None:
+        self._debt = None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
 
     def _stalled(self, channel: Channel, idle: float) -> None:
         self._watch = None
-        if self._queued or channel.session.machine.sendable(channel.id):
-            self._arm(channel)  # our own link was busy with others: the peer owed nothing
+        if self._was_busy(channel):
+            self._arm(channel)
             return
         numbers = channel.statistics()
         error: FlareError = AckStalled(
             channel.peer, channel.topic, numbers.sent, numbers.acknowledged, idle
         )
         channel.give_up(error, "acknowledgements stopped")
+
+    def _was_busy(self, channel: Channel) -> bool:
+        """Whether our own link was busy with others, so that the peer owed nothing meanwhile."""
+        session = channel.session
+        if session.machine.sendable(channel.id):
+            until = session.clock.now()
+        elif self._queued:
+            until = session.sent_at
+        else:
+            return False
+        return self._debt is not None and self._debt.excuse(until)
 
 
 def wake(future: asyncio.Future[None] | None) -> None:

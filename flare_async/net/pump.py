@@ -43,6 +43,7 @@ class Pump:
         "_turn",
         "_watch",
         "_watchdog",
+        "sent",
     )
 
     def __init__(
@@ -67,6 +68,7 @@ class Pump:
         self._watchdog = watchdog
         self._tasks = tasks
         self._progress = Progress(clock.now())
+        self.sent = clock.now()  # when the link took frames last
 
     def flush(self) -> None:
         """Send what may be sent now; never blocks."""
@@ -82,6 +84,7 @@ class Pump:
                 if not frames:
                     return
                 self._link.send_soon(frames)
+                self.sent = self._clock.now()
         finally:
             self._flushing = False
 

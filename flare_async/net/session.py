@@ -207,6 +207,12 @@ class Session:
             handle(self, event)
         self.flush()
 
+    @property
+    def sent_at(self) -> float:
+        """When the link took frames last; now, if there is none."""
+        attachment = self._links.attachment
+        return self.clock.now() if attachment is None else attachment.pump.sent
+
     def is_open(self, number: int) -> bool:
         """Whether the channel is still in the table."""
         return number in self.channels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -11,15 +10,15 @@ import structlog
 
 from flare_async.errors import FlareError, LinkLost, StartFailed
 from flare_async.net.link import Link, Listener
+from flare_async.net.names import SITE_NAME
 from flare_async.net.reception import Reception
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.stream import Leftovers
 from flare_async.wire.frames import ResetCode
 
-__all__ = ["SITE_NAME", "Server"]
+__all__ = ["Server"]
 
-SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 log = structlog.get_logger()
 
 

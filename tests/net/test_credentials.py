@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flare_async.errors import ConfigError
 from flare_async.net.credentials import peer_name
-from flare_async.roles.server import SITE_NAME
+from flare_async.net.names import SITE_NAME
 from tests.transports.certificates import Authority
 
 
