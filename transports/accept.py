@@ -1,4 +1,4 @@
-"""The bounded queue of links that wait to be accepted, shared by all listeners."""
+"""What listeners share: the bounded queue of links that wait to be accepted, and how to begin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, Self, TypeVar
 
 from flare_async.net.link import Link
 
-__all__ = ["AcceptQueue"]
+__all__ = ["AcceptQueue", "begin"]
 
 LinkT = TypeVar("LinkT", bound=Link)
 
@@ -56,3 +56,16 @@ class AcceptQueue(Generic[LinkT]):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def begin(server: asyncio.AbstractServer) -> None:
+    """Let a server that was made without ``start_serving`` accept.
+
+    Waits for one turn of the loop; cancelling in it leaves no open socket, where asyncio's own
+    ``create_server(start_serving=True)`` would.
+    """
+    try:
+        await server.start_serving()
+    except BaseException:
+        server.close()
+        raise

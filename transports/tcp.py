@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
+from flare_async.transports.accept import begin
 from flare_async.transports.stream import LOCAL_FRAME, REMOTE_FRAME, StreamLink, StreamListener
 
 __all__ = ["TcpTransport", "frame_for", "serve", "split_address"]
@@ -65,7 +66,10 @@ async def serve(
     host, port = split_address(address)
     loop = asyncio.get_running_loop()
     try:
-        server = await loop.create_server(factory, host, port, backlog=BACKLOG, reuse_address=True)
+        server = await loop.create_server(
+            factory, host, port, backlog=BACKLOG, reuse_address=True, start_serving=False
+        )
+        await begin(server)
     except OSError as exc:
         hint = "choose another port, or 0 for a free one"
         raise ConnectFailed(address, exc.strerror or str(exc), hint) from exc

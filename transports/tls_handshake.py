@@ -19,7 +19,7 @@ from flare_async.transports.tls_words import refusal
 
 __all__ = ["Plan", "Shared", "TlsHandshake"]
 
-SCRATCH_BYTES: Final = 256 * KIB
+SCRATCH_BYTES: Final = 128 * KIB
 
 
 @dataclass(frozen=True, slots=True)

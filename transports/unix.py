@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
+from flare_async.transports.accept import begin
 from flare_async.transports.stream import LOCAL_FRAME, StreamLink, StreamListener
 
 __all__ = ["UnixTransport"]
@@ -54,9 +55,15 @@ class UnixTransport:
                 lambda: StreamLink(self._limits, LOCAL_FRAME, listener.made),
                 str(path),
                 backlog=4096,
+                start_serving=False,
             )
         except OSError as exc:
             raise ConnectFailed(address, exc.strerror or str(exc)) from exc
+        try:
+            await begin(server)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         listener.serve(server, address)
         return listener
 

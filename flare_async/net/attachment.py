@@ -41,9 +41,6 @@ class Attachment:
     def start(self, early: Sequence[Frame | Landed]) -> None:
         """Begin to move frames; ``early`` are those that the link has brought already."""
         self.link.start(self)
-        # What lives in this process cannot fall silent, nor what has just told that it has ended.
-        if not self.link.by_reference and not self.over:
-            self._heartbeat.start()
         if early:
             self.receive(early)
         self.pump.flush()
@@ -72,6 +69,10 @@ class Attachment:
             self._heartbeat.moved = now
             session.flow.feed(now, 0)
             return
+        if self._heartbeat.stopped and not self.link.by_reference:
+            # Until the first word ``handshake_timeout`` bounds the wait; what lives in this process
+            # cannot fall silent.
+            self._heartbeat.start()
         self._heartbeat.heard = now
         try:
             for frame in frames:

@@ -120,6 +120,8 @@ class Channel(Inflow, ObjectStream[Chunk]):
     def credited(self) -> None:
         """Take note that the peer has acknowledged more."""
         self._out.credited(self)
+        if self._onward is not None:
+            self._onward.credited()
 
     def finished(self) -> None:
         """Take note that both directions have ended and all was acknowledged."""

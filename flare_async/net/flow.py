@@ -106,18 +106,16 @@ class Arrival:
 class Debt:
     """Since when a peer has owed an acknowledgement on one channel, as a watchdog watches it."""
 
-    __slots__ = ("_credits", "_flow", "_links", "_since")
+    __slots__ = ("_acknowledged", "_credits", "_flow", "_links", "since")
 
     def __init__(self, now: float, flow: Flow) -> None:
         self._flow = flow
-        self._since = now
-        self._credits = flow.credits
-        self._links = flow.links
+        self._begin(now)
 
     @property
     def at(self) -> float:
         """When the debt began, or the link on which it can be paid."""
-        return self._flow.patient_since(self._since)
+        return self._flow.patient_since(self.since)
 
     def excuse(self, busy: float) -> bool:
         """Say that our own link was busy until ``busy``; False when that is no excuse any more.
@@ -127,5 +125,15 @@ class Debt:
         """
         flow = self._flow
         if self._links == flow.links or self._credits != flow.credits:
-            self._since, self._credits, self._links = busy, flow.credits, flow.links
-        return busy - self._since < flow.longest
+            self._begin(busy)
+        return busy - self.since < flow.longest
+
+    def rate(self, seconds: float) -> float:
+        """Return how many bytes a second the session's peer has acknowledged since it began."""
+        return (self._flow.acknowledged - self._acknowledged) / seconds
+
+    def _begin(self, since: float) -> None:
+        self.since = since
+        self._credits = self._flow.credits
+        self._links = self._flow.links
+        self._acknowledged = self._flow.acknowledged

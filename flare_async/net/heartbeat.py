@@ -31,6 +31,7 @@ class Heartbeat:
         "_due",
         "_interval",
         "_late",
+        "_patience",
         "_ping",
         "_silent",
         "_timer",
@@ -47,11 +48,18 @@ class Heartbeat:
     ) -> None:
         self._clock = clock
         self._interval = limits.heartbeat_interval
+        # Whoever allows a hello that long has round trips that take so long.
+        self._patience = max(SILENT_INTERVALS * limits.heartbeat_interval, limits.handshake_timeout)
         self._ping = ping
         self._silent = silent
         self.heard = self.moved = self._due = clock.now()
         self._late = 0
         self._timer: Timer | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is watched now."""
+        return self._timer is None
 
     def start(self) -> None:
         """Begin to watch; ``heard`` is moved on by the session with each read."""
@@ -72,7 +80,7 @@ class Heartbeat:
             self._ask_again(now)
             return
         self._late = 0
-        end = max(heard, self.moved) + SILENT_INTERVALS * interval
+        end = max(heard, self.moved) + self._patience
         if now >= end:
             self._timer = None
             self._silent(now - max(heard, self.moved))

@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import anyio
 from anyio.abc import ObjectReceiveStream
@@ -21,13 +21,46 @@ if TYPE_CHECKING:
     from flare_async.net.session import Session
     from flare_async.wire.session import ChannelStatistics
 
-__all__ = ["Chunk", "Inflow"]
+__all__ = ["Chunk", "Inflow", "Onward", "Taker"]
 
 Chunk: TypeAlias = bytes | bytearray | memoryview
 
 
+class Taker(Protocol):
+    """Takes the bytes of one channel as they arrive; nothing of it may block.
+
+    A ``FlareError`` that it raises fails the channel, and no other.
+    """
+
+    def room(self, offset: int, length: int) -> memoryview | None:
+        """Return memory for the next bytes, or for the first of them; None where there is none."""
+
+    def landed(self, offset: int, length: int) -> None:
+        """Take note that bytes were written into the memory of ``room``."""
+
+    def take(self, offset: int, payload: Chunk) -> None:
+        """Take bytes that arrived in memory of their own."""
+
+
+class Onward(Taker, Protocol):
+    """Passes on what arrives on a channel; nothing of it may block.
+
+    The bytes count as consumed when ``Session.consumed`` is told so.
+    """
+
+    def ended(self, trailer: bytes) -> None:
+        """Take note that the peer has ended its direction, behind all that was taken."""
+
+    def credited(self) -> None:
+        """Take note that the peer has acknowledged more of what it was sent."""
+
+
 class Inflow(ObjectReceiveStream[Chunk]):
     """What ``Channel`` inherits instead of owning: it costs no further object a channel."""
+
+    addressee = ""  # whom the peer opened it for, if for somebody behind this side
+    hops = 0  # how often it may be passed on
+    _onward: Onward | None = None
 
     def __init__(self, session: Session, number: int, topic: str) -> None:
         self.session = session
@@ -42,6 +75,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._on_landed: Callable[[int, int], None] | None = None
         self._ended = False
         self._collects = False
+        self._taker: Taker | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._rate: Rate | None = None
 
@@ -92,6 +126,28 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._on_landed = on_landed
         self.session.machine.lease(self.id, len(view))
 
+    def lease_from(self, taker: Taker, total: int) -> None:
+        """Ask ``taker`` for memory as bytes arrive: at most ``total``, as with a lease of them.
+
+        Memory is asked for again whenever the last piece is full. Call it as ``lease`` is called.
+        """
+        if self._inbox or self._landed:
+            raise LocalProtocolError(f"{self!r} has received before it was leased")
+        self._taker = taker
+        self.session.machine.lease(self.id, total)
+
+    def pass_to(self, onward: Onward) -> None:
+        """Give what has arrived, and all that arrives from now on, to ``onward``."""
+        self._taker = self._onward = onward
+        for chunk in self.collected():
+            self._take(onward, chunk)
+        if self._ended:
+            onward.ended(self.trailer)
+
+    def pass_nowhere(self) -> None:
+        """Let go of whoever passes on what arrives; for a channel that is over."""
+        self._taker = self._onward = None
+
     def collect(self, nbytes: int) -> None:
         """Keep arriving payloads for ``collected``: at most ``nbytes``, as with a lease of them."""
         self._collects = True
@@ -125,11 +181,10 @@ class Inflow(ObjectReceiveStream[Chunk]):
     def arrived(self, payload: Chunk) -> None:
         """Take payload that landed in no lease."""
         self._arrival.feed(self.session.clock.now())
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append(payload)
-        if not self._collects:
-            wake(self._receiver)
+        if self._taker is not None:
+            self._take(self._taker, payload)
+        else:
+            self._keep(payload)
         if self._rate is not None:
             self._check_rate(self._rate)
 
@@ -140,11 +195,22 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._landed += length
         if self._on_landed is not None:
             self._on_landed(offset, length)
+        elif self._taker is not None:
+            try:
+                self._taker.landed(offset, length)
+            except FlareError as exc:
+                self._cannot_take(exc)
         if self._rate is not None:
             self._check_rate(self._rate)
 
     def destination(self, offset: int, length: int) -> memoryview | None:
         """Say where bytes of the stream may land."""
+        if self._taker is not None:
+            try:
+                return self._taker.room(offset, length)
+            except FlareError as exc:
+                self._cannot_take(exc)
+                return None
         if self._lease is None or offset >= len(self._lease):
             return None
         return self._lease[offset : offset + length]
@@ -154,8 +220,29 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._ended = True
         self.trailer = trailer
         wake(self._receiver)
+        if self._onward is not None:
+            self._onward.ended(trailer)
 
     # Internals
+
+    def _keep(self, payload: Chunk) -> None:
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(payload)
+        if not self._collects:
+            wake(self._receiver)
+
+    def _take(self, taker: Taker, payload: Chunk) -> None:
+        offset = self._landed
+        self._landed += len(payload)
+        try:
+            taker.take(offset, payload)
+        except FlareError as exc:
+            self._cannot_take(exc)
+
+    def _cannot_take(self, error: FlareError) -> None:
+        # A full disk is the trouble of this channel: the session goes on for the others.
+        self.give_up(error, "cannot be taken", ResetCode.INTERNAL)
 
     async def _receive(self, patience: float | None) -> Chunk:
         while not self._inbox:

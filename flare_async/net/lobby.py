@@ -11,7 +11,9 @@ from flare_async.net.channel import Channel
 from flare_async.net.outflow import wake
 from flare_async.wire.frames import ResetCode
 
-__all__ = ["Lobby"]
+__all__ = ["FORWARDED", "Lobby"]
+
+FORWARDED = ""  # in place of a topic: whatever is for somebody behind this side
 
 
 class Lobby:
@@ -30,10 +32,15 @@ class Lobby:
         self._handlers[topic] = handler
 
     def admit(self, channel: Channel) -> None:
-        """Take a channel that the peer has just opened; without room for it, it is refused."""
-        handler = self._handlers.get(channel.topic)
+        """Take a channel that the peer has just opened; without room for it, it is refused.
+
+        So is one for somebody behind this side, unless it is ``FORWARDED`` by a handler.
+        """
+        handler = self._handlers.get(FORWARDED if channel.addressee else channel.topic)
         if handler is not None:
             handler(channel)
+        elif channel.addressee:
+            channel.reset(ResetCode.REFUSED, "nothing is passed on here")
         elif len(self.channels) >= self._room:
             channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
         else:

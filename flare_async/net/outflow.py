@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flare_async.errors import AckStalled, FlareError
+from flare_async.errors import AckStalled, BelowMinRate, FlareError
 from flare_async.net.flow import Debt
 from flare_async.net.rate import Rate
 from flare_async.net.watchdog import Watch
@@ -86,9 +87,9 @@ class Outflow:
             self._queued = session.machine.sendable(number)
             if self._debt is None:
                 self._debt = Debt(session.clock.now(), session.flow)
-            patience = session.limits.stall_timeout
+            patience, debt = session.limits.stall_timeout, self._debt
             stalled = partial(self._stalled, channel)
-            self._watch = session.watchdog.watch(self._debt, patience, stalled)
+            self._watch = session.watchdog.watch(debt, patience, stalled, debt.since)
             if session.limits.min_rate:
                 self._measure(channel)
         else:
@@ -123,7 +124,12 @@ class Outflow:
         if self._was_busy(channel):
             self._arm(channel)
             return
-        numbers = channel.statistics()
+        numbers, limits = channel.statistics(), channel.session.limits
+        rate = math.inf if self._debt is None else self._debt.rate(idle)
+        if rate < limits.min_rate:
+            slow = BelowMinRate(channel.peer, channel.topic, rate, limits.min_rate, idle)
+            channel.give_up(slow, str(slow), ResetCode.TOO_SLOW)
+            return
         error: FlareError = AckStalled(
             channel.peer, channel.topic, numbers.sent, numbers.acknowledged, idle
         )

@@ -12,6 +12,7 @@ from flare_async.limits import Limits
 from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
+from flare_async.wire.frames import Data
 from flare_async.wire.session import SessionMachine
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Pump:
         self._watchdog = watchdog
         self._tasks = tasks
         self._progress = Progress(clock.now())
-        self.sent = clock.now()  # when the link took frames last
+        self.sent = clock.now()  # when the link took bytes of a channel last
 
     def flush(self) -> None:
         """Send what may be sent now; never blocks."""
@@ -84,7 +85,8 @@ class Pump:
                 if not frames:
                     return
                 self._link.send_soon(frames)
-                self.sent = self._clock.now()
+                if type(frames[-1]) is Data:  # control frames come first
+                    self.sent = self._clock.now()
         finally:
             self._flushing = False
 

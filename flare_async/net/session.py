@@ -209,7 +209,7 @@ class Session:
 
     @property
     def sent_at(self) -> float:
-        """When the link took frames last; now, if there is none."""
+        """When the link took bytes of a channel last; now, if there is no link."""
         attachment = self._links.attachment
         return self.clock.now() if attachment is None else attachment.pump.sent
 
@@ -246,7 +246,7 @@ class Session:
     def accept(self, event: Opened) -> None:
         """Hand a channel that the peer opened to its topic's handler, or queue it."""
         channel = Channel(self, event.channel, event.topic, urgent=event.urgent)
-        channel.header = event.header
+        channel.header, channel.addressee, channel.hops = event.header, event.destination, event.hops
         if event.end:
             channel.ended(b"")
         self.channels[event.channel] = channel

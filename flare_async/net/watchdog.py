@@ -156,8 +156,16 @@ class Watchdog:
         self._parked.clear()
         self._disarm()
 
-    def watch(self, progress: Moving, patience: float, on_stall: Callable[[float], None]) -> Watch:
+    def watch(
+        self,
+        progress: Moving,
+        patience: float,
+        on_stall: Callable[[float], None],
+        since: float = math.inf,
+    ) -> Watch:
         """Call ``on_stall(idle_seconds)`` once when nothing has moved for ``patience`` seconds.
+
+        They count from now, or from ``since`` if that is earlier.
 
         Raises:
             LocalProtocolError: the watchdog is closed, or the patience is not positive.
@@ -166,7 +174,8 @@ class Watchdog:
             raise LocalProtocolError("a closed watchdog cannot bound a wait")
         if not patience > 0:
             raise LocalProtocolError(f"a patience of {patience} s bounds no wait")
-        watch = Watch(self._parked, self._clock.now(), progress, patience, on_stall)
+        start = min(since, self._clock.now())
+        watch = Watch(self._parked, start, progress, patience, on_stall)
         self._parked[watch] = None
         deadline = watch.deadline
         if deadline < self._due:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import anyio
 
@@ -17,8 +17,11 @@ from flare_async.jobs.recipe import Recipe, positive
 from flare_async.jobs.run import Run
 from flare_async.jobs.store import new_run_folder
 from flare_async.limits import Limits
-from flare_async.roles.server import SITE_NAME
+from flare_async.net.names import SITE_NAME
 from flare_async.sim.simulation import Simulation
+
+if TYPE_CHECKING:
+    from flare_async.testing.faults import Fault
 
 __all__ = ["SimEnv"]
 
@@ -39,6 +42,9 @@ class SimEnv:
     than there are). ``transport`` moves the model by reference in memory, or over real sockets.
     The same ``seed`` gives the same model bits whatever workers and transport.
 
+    ``faults`` (values of ``flare_async.testing``) are put between server and sites: the model then
+    travels over simulated links, in real time, and ``transport`` has to stay as it is.
+
     ``clients`` names the sites; alone, ``num_clients`` makes site-1 to site-n. Every run gets a
     folder of its own below ``workspace_root`` (default: a new temporary folder).
 
@@ -54,6 +60,7 @@ class SimEnv:
     seed: int = 0
     workspace_root: str | Path | None = None
     limits: Limits = field(default_factory=Limits)
+    faults: Sequence[Fault] = ()
     observer: Observer = ignore
 
     def __post_init__(self) -> None:
@@ -66,6 +73,8 @@ class SimEnv:
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
             raise ConfigError("seed", self.seed, "an integer from 0 to 2**63 - 1 is needed")
         self.sites = self._site_names()
+        if self.faults:
+            self._check_faults()
 
     def start(self, recipe: Recipe) -> AbstractAsyncContextManager[Run]:
         """Start a run that is owned by the block; leaving the block waits for its end.
@@ -94,6 +103,19 @@ class SimEnv:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(simulation.play, name=f"run {run.run_id}")
             yield run
+
+    def _check_faults(self) -> None:
+        from flare_async.testing.plan import checked_faults  # who has no faults need not load it
+
+        self.faults = checked_faults(self.faults)
+        if self.transport != "memory":
+            problem = "faults bring a simulated transport of their own"
+            raise ConfigError("transport", self.transport, problem, "leave it out")
+        for fault in self.faults:
+            unknown = [site for site in fault.named or () if site not in self.sites]
+            if unknown:
+                problem = f"{type(fault).__name__} names no site of the environment"
+                raise ConfigError("faults", unknown[:5], problem)
 
     def _site_names(self) -> tuple[str, ...]:
         if self.clients is None:

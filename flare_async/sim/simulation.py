@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,18 +27,22 @@ from flare_async.jobs.spawners import InlineSpawner, ProcessSpawner, ThreadSpawn
 from flare_async.jobs.store import FolderStore
 from flare_async.net.clock import LoopClock
 from flare_async.net.groups import sole_error
+from flare_async.net.link import Link, Listener
 from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom
+from flare_async.ports import Network
 from flare_async.roles.client import Client
 from flare_async.roles.context import open_context
 from flare_async.roles.server import Server
 
 if TYPE_CHECKING:
     from flare_async.sim.env import SimEnv
+    from flare_async.testing.network import SimNetwork
 
 __all__ = ["LOOKAHEAD", "Simulation"]
 
 AnySpawner: TypeAlias = InlineSpawner | ThreadSpawner | ProcessSpawner
+FAULTY = "sim"  # the simulated links that faults are put on
 LOOKAHEAD = 16  # sites that may hold a result and wait for their turn in the sum
 log = structlog.get_logger()
 
@@ -76,18 +81,23 @@ class Simulation:
 
     async def _conduct(self) -> None:
         env, recipe = self._env, self._recipe
-        network = Transports(env.limits)
+        random = SeededRandom(env.seed)
+        faulty = self._faulty_network(random) if env.faults else None
+        network: Network[Link, Listener] = faulty or Transports(env.limits)
         with self._address() as address:
             async with (
                 self._spawner() as spawner,
-                open_context(self._clock, SeededRandom(env.seed), network, env.limits) as context,
+                open_context(self._clock, random, network, env.limits) as context,
             ):
                 server = Server(context)
                 async with server.listen(address) as real:
                     gate = asyncio.Semaphore(spawner.slots)
                     for index, site in enumerate(env.sites):
                         worker = self._worker(site, index, spawner)
-                        client = Client(context, site, worker, gate)
+                        seen = context
+                        if faulty is not None:  # faults go by the site's name
+                            seen = dataclasses.replace(context, network=faulty.of(site))
+                        client = Client(seen, site, worker, gate)
                         context.tasks.start_soon(self._serve, client, real, name=site)
                     present = await server.wait_for(env.sites, recipe.min_clients)
                     await self._coordinate(server, present, spawner.slots)
@@ -133,9 +143,24 @@ class Simulation:
             case _:
                 return ProcessSpawner(slots, shutdown_timeout=0.5)
 
+    def _faulty_network(self, random: SeededRandom) -> SimNetwork:
+        from flare_async.testing.network import SimNetwork  # who has no faults need not load it
+
+        env = self._env
+        # Without latency of its own: only what the faults say slows the links down.
+        return SimNetwork(
+            self._clock, random, latency=(0.0, 0.0), limits=env.limits, faults=env.faults
+        )
+
+    @property
+    def _transport(self) -> str:
+        return FAULTY if self._env.faults else self._env.transport
+
     @contextmanager
     def _address(self) -> Iterator[str]:
-        match self._env.transport:
+        match self._transport:
+            case "sim":
+                yield "sim://server"
             case "memory":
                 yield f"memory://{self._run.run_id}"
             case "tcp":
@@ -157,7 +182,7 @@ class Simulation:
             clients=len(env.sites),
             seed=env.seed,
         )
-        setting = {"seed": env.seed, "workers": env.workers, "transport": env.transport}
+        setting = {"seed": env.seed, "workers": env.workers, "transport": self._transport}
         try:
             await keep_run(run, self._recipe, self._store, setting)
         except FlareError as exc:

@@ -21,6 +21,10 @@ by halves::
 
         run_sim(main, seed=7)
 
+Faults of links are values (``Delay``, ``Cut``, ``HalfOpen`` and so on) for ``SimNetwork`` and
+``SimEnv``; ``FaultyLink`` does the same to the frames of any link and ``ToxicProxy`` to the bytes
+of real sockets. ``cancel_everywhere`` cancels a piece of code at each of its awaits.
+
 Transports are checked by the conformance kit: ``CHECKS``, each run by ``run_check`` with a maker of
 connected links (``link_pair``). ``connected`` gives two sessions over such links, with a
 ``TappedLink`` on either side that counts what passes and can be held shut.
@@ -30,20 +34,50 @@ What this cannot find: faults of TLS, of kernel buffers, of real processes, of r
 
 from __future__ import annotations
 
+from flare_async.testing.cancel import Cancellations, cancel_everywhere
 from flare_async.testing.conformance import CHECKS, check_name, run_check
+from flare_async.testing.faults import (
+    Bandwidth,
+    Delay,
+    Duplicate,
+    Fault,
+    Freeze,
+    HalfOpen,
+    OneWayCut,
+    Slice,
+    SlowReader,
+)
+from flare_async.testing.faulty import FaultyLink
 from flare_async.testing.link import SimLink
 from flare_async.testing.loop import SimLoop, run_sim
-from flare_async.testing.network import SimListener, SimNetwork
+from flare_async.testing.network import SimListener, SimNetwork, SiteNetwork
 from flare_async.testing.pair import Pair, connected, link_pair
+from flare_async.testing.plan import FaultPlan
 from flare_async.testing.ports import SeededRandom, SimStore
+from flare_async.testing.proxy import ToxicProxy
 from flare_async.testing.recorder import Recorder
+from flare_async.testing.strikes import BitFlip, Cut, ResetInFrame
 from flare_async.testing.tap import TappedLink
 from flare_async.testing.task import SimTask
+from flare_async.testing.toxics import Toxics
 
 __all__ = [
     "CHECKS",
+    "Bandwidth",
+    "BitFlip",
+    "Cancellations",
+    "Cut",
+    "Delay",
+    "Duplicate",
+    "Fault",
+    "FaultPlan",
+    "FaultyLink",
+    "Freeze",
+    "HalfOpen",
+    "OneWayCut",
     "Pair",
     "Recorder",
+    "ResetInFrame",
     "SeededRandom",
     "SimLink",
     "SimListener",
@@ -51,7 +85,13 @@ __all__ = [
     "SimNetwork",
     "SimStore",
     "SimTask",
+    "SiteNetwork",
+    "Slice",
+    "SlowReader",
     "TappedLink",
+    "ToxicProxy",
+    "Toxics",
+    "cancel_everywhere",
     "check_name",
     "connected",
     "link_pair",

@@ -15,7 +15,8 @@ checked in a few lines::
 
 A check that fails raises AssertionError with the numbers. None of them measures time: they count
 bytes, frames and channels, so that they give the same verdict on a busy machine, and they run under
-a ``SimLoop`` as well. ``CHECKS`` has three parts: links alone, channels, and endings.
+a ``SimLoop`` as well. ``CHECKS`` has four parts: links alone, links
+under pressure, channels, and endings.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from flare_async.testing.channel_checks import CHANNEL_CHECKS
 from flare_async.testing.ending_checks import ENDING_CHECKS
 from flare_async.testing.link_checks import LINK_CHECKS
 from flare_async.testing.pair import LinkPair, PairMaker, connected, link_pair
+from flare_async.testing.pressure_checks import PRESSURE_CHECKS
 
 __all__ = [
     "CHECKS",
@@ -42,7 +44,12 @@ __all__ = [
 ]
 
 Check: TypeAlias = Callable[[PairMaker], Awaitable[None]]
-CHECKS: Final[tuple[Check, ...]] = (*LINK_CHECKS, *CHANNEL_CHECKS, *ENDING_CHECKS)
+CHECKS: Final[tuple[Check, ...]] = (
+    *LINK_CHECKS,
+    *PRESSURE_CHECKS,
+    *CHANNEL_CHECKS,
+    *ENDING_CHECKS,
+)
 CHECK_SECONDS: Final = 15.0  # a check takes a fraction of a second; this ends one that hangs
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
 from flare_async.limits import KIB, Limits
 from flare_async.net.link import LinkReceiver
-from flare_async.testing.pipe import Medium, Pipe
+from flare_async.testing.pipe import Hold, Medium, Pipe
 from flare_async.testing.waiters import Waiters
+from flare_async.testing.way import Way
 from flare_async.wire.codec import Decoder, encode
 from flare_async.wire.frames import Frame
 
@@ -21,17 +22,23 @@ FRAME_BYTES = 256 * KIB
 class SimLink:
     """One end of a simulated connection.
 
-    ``cut`` is for fault tests: both ends lose the link at once, with everything on the way.
+    ``site`` is the name that the connecting end goes by, or None. ``cut``, ``freeze`` and
+    ``half_open`` are for fault tests; they concern both directions, whichever end is asked.
     """
 
     by_reference = False
     identity: str | None = None
 
-    def __init__(self, address: str, medium: Medium, limits: Limits) -> None:
+    def __init__(
+        self, address: str, medium: Medium, limits: Limits, way: Way | None = None
+    ) -> None:
         self.address = address
+        self.site: str | None = None
+        self.on_end: Callable[[], None] | None = None
         self.frame_bytes = min(FRAME_BYTES, limits.frame_bytes)
         self._medium = medium
-        self._pipe = Pipe(medium, self._departed)
+        self._way = way
+        self._pipe = Pipe(medium, self._departed, way)
         self._peer: SimLink = self
         self._decoder = Decoder(self._destination, limits=limits)
         self._receiver: LinkReceiver | None = None
@@ -58,6 +65,11 @@ class SimLink:
         """Whether the link has ended."""
         return self._ended
 
+    @property
+    def peer(self) -> SimLink:
+        """The other end."""
+        return self._peer
+
     def start(self, receiver: LinkReceiver) -> None:
         """Begin to read; a link that has ended tells so at once."""
         if self._ended:
@@ -71,7 +83,7 @@ class SimLink:
         if self._ended:
             return
         parts: list[bytes | memoryview] = []
-        for frame in frames:
+        for frame in frames if self._way is None else self._way.doubled(frames):
             head, payload = encode(frame)
             parts += (head, payload) if payload else (head,)
         self._pipe.write(parts)
@@ -96,6 +108,28 @@ class SimLink:
             self.abort()
             raise
         self._end(None)
+
+    def freeze(self, why: Hold = Hold.FROZEN) -> None:
+        """Let nothing arrive at either end until ``thaw``; what waits is not lost."""
+        for link in (self, self._peer):
+            link._pipe.hold(why)
+
+    def thaw(self, why: Hold = Hold.FROZEN) -> None:
+        """Undo ``freeze``."""
+        for link in (self, self._peer):
+            link._pipe.let_go(why)
+
+    def half_open(self) -> None:
+        """Let the peer of either end vanish: nothing arrives any more, no end of the stream."""
+        self.freeze(Hold.VANISHED)
+
+    def hold(self, why: Hold) -> None:
+        """Hold back what this end sends, until ``let_go``."""
+        self._pipe.hold(why)
+
+    def let_go(self, why: Hold) -> None:
+        """Undo ``hold``."""
+        self._pipe.let_go(why)
 
     def cut(self) -> None:
         """Break the connection: both ends are told at the loop's next turn, in this order."""
@@ -151,14 +185,20 @@ class SimLink:
             receiver.lost(error)
         self._ended = True
         self._error = error
-        self._peer._pipe.sever()
-        self._peer._departed()
+        if self._pipe.shut:  # the peer cannot learn of it
+            self._peer._pipe.lose_reader()
+        else:
+            self._peer._pipe.sever()
+            self._peer._departed()
         self._pipe.close()
+        if self._peer._ended:
+            self._pipe.sever()
         self._waiters.wake()
+        if self.on_end is not None:
+            self.on_end()
 
 
-def linked_pair(here: str, there: str, medium: Medium, limits: Limits) -> tuple[SimLink, SimLink]:
-    """Return both ends of a new connection; the first one's peer is ``there``."""
-    first, second = SimLink(there, medium, limits), SimLink(here, medium, limits)
-    first._peer, second._peer = second, first
-    return first, second
+def linked_pair(here: SimLink, there: SimLink) -> tuple[SimLink, SimLink]:
+    """Return two ends as those of one new connection."""
+    here._peer, there._peer = there, here
+    return here, there

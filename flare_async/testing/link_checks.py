@@ -26,7 +26,7 @@ from flare_async.wire.frames import (
     Reset,
 )
 
-__all__ = ["HELLO", "LINK_CHECKS", "sample"]
+__all__ = ["HELLO", "LINK_CHECKS", "bulk", "fill", "sample"]
 
 HELLO: Final = Hello(1, "peer", bytes(16), 0, b"", "test", 64 * KIB, MIB)
 CONTROL: Final[tuple[Frame, ...]] = (
@@ -100,7 +100,7 @@ async def check_close_delivers_past_a_peer_that_writes(make: PairMaker) -> None:
     """What was sent before the close is read even by a peer that is writing and reads later."""
     data = sample(64 * KIB)
     async with make() as (here, there):
-        await _fill(there)
+        await fill(there)
         here.start(Recorder())
         here.send_soon([HELLO, *bulk(here, data), Goodbye(0, "done")])
         recorder = Recorder()
@@ -150,7 +150,7 @@ async def check_who_waits_for_room_is_woken_by_the_end(make: PairMaker) -> None:
     """``wait_writable`` returns when the link ends, to who waits and to who comes later."""
     async with make() as (here, _):
         here.start(Recorder())
-        await _fill(here)
+        await fill(here)
         async with anyio.create_task_group() as group:
             group.start_soon(here.wait_writable)
             await anyio.lowlevel.checkpoint()
@@ -163,7 +163,7 @@ async def check_a_reader_makes_room(make: PairMaker) -> None:
     """A link that was full becomes writable when the other end reads; nothing is lost."""
     async with make() as (here, there):
         here.start(Recorder())
-        sent = await _fill(here)
+        sent = await fill(here)
         recorder = Recorder()
         there.start(recorder)
         await here.wait_writable()
@@ -193,7 +193,7 @@ async def check_payload_lands_where_the_session_says(make: PairMaker) -> None:
         assert memory == data, "other bytes landed than were sent"
 
 
-async def _fill(link: Link) -> int:
+async def fill(link: Link) -> int:
     """Send until the link is full, and once more; return the bytes. Some links are never full."""
     link.send_soon([HELLO])
     piece, sent = sample(256 * KIB), 0

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
 from flare_async.ports import Clock, Random
+from flare_async.testing.cutter import Cutter
 from flare_async.testing.delay import pass_seconds
+from flare_async.testing.faults import Fault
 from flare_async.testing.link import SimLink, linked_pair
-from flare_async.testing.pipe import Medium
+from flare_async.testing.partitions import Partitions
+from flare_async.testing.pipe import Hold, Medium
+from flare_async.testing.plan import FaultPlan
+from flare_async.testing.way import Way
 from flare_async.transports.accept import AcceptQueue
 
-__all__ = ["SimListener", "SimNetwork"]
+__all__ = ["SimListener", "SimNetwork", "SiteNetwork"]
 
 ACCEPT_QUEUE = 16_384  # simulated clients connect all at once
 SCHEME = "sim://"
@@ -33,14 +40,31 @@ class SimListener(AcceptQueue[SimLink]):
         self.close()
 
 
+@dataclass(frozen=True, slots=True)
+class SiteNetwork:
+    """A network as one site sees it: the links that it makes go by the site's name."""
+
+    network: SimNetwork
+    site: str
+
+    async def connect(self, address: str) -> SimLink:
+        """Connect as this site; raises as ``SimNetwork.connect`` does."""
+        return await self.network.connect(address, self.site)
+
+    async def listen(self, address: str) -> SimListener:
+        """Listen under a name; raises as ``SimNetwork.listen`` does."""
+        return await self.network.listen(address)
+
+
 class SimNetwork:
     """Listeners and links of one simulated network; two networks know nothing of each other.
 
     ``latency`` bounds the seconds that bytes travel, drawn from the random port's stream ``net``.
-    ``bandwidth`` is bytes a second for each direction of each link; None is no bound.
+    ``bandwidth`` is bytes a second for each direction of each link; None is no bound. ``faults``
+    act on links by the name of the site that connects: give each client ``of(site)``.
 
     Raises:
-        ConfigError: a latency or bandwidth that no network has.
+        ConfigError: a latency, a bandwidth or a fault that no network has.
     """
 
     scheme = "sim"
@@ -53,13 +77,17 @@ class SimNetwork:
         latency: tuple[float, float] = (0.001, 0.01),
         bandwidth: float | None = None,
         limits: Limits | None = None,
+        faults: Sequence[Fault] = (),
     ) -> None:
         if not 0 <= latency[0] <= latency[1]:
             raise ConfigError("latency", latency, "must be two seconds, the lower one first")
         if bandwidth is not None and not bandwidth > 0:
             raise ConfigError("bandwidth", bandwidth, "must be positive, or None for no bound")
         self._limits = limits or Limits()
+        self._clock = clock
         self._medium = Medium(clock, random.stream("net"), latency, bandwidth)
+        self._plan = FaultPlan(faults, clock, random)
+        self._partitions = Partitions()
         self._listeners: dict[str, SimListener] = {}
         self._links: WeakValueDictionary[int, SimLink] = WeakValueDictionary()
         self._made = 0
@@ -69,30 +97,48 @@ class SimNetwork:
         """The connecting ends of all links that live, oldest first; ``cut`` one to lose it."""
         return [link for _, link in sorted(self._links.items()) if not link.closed]
 
-    async def connect(self, address: str) -> SimLink:
+    @property
+    def made(self) -> int:
+        """How many connections have reached a listener so far."""
+        return self._made
+
+    def of(self, site: str) -> SiteNetwork:
+        """Return the network port of one site."""
+        return SiteNetwork(self, site)
+
+    def partition(self, one: str, other: str | None = None, *, one_way: bool = False) -> None:
+        """Let nothing pass between two names, or with ``one_way`` from the first to the second.
+
+        Names are those of sites, and of listeners without ``sim://``; no other name is everybody.
+        Links stay as they are and wait; new connections fail after ``handshake_timeout``.
+        """
+        self._partitions.add(one, other)
+        if not one_way:
+            self._partitions.add(other, one)
+        self._apply_partitions()
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End the partitions between two names, of one name, or all; what waited arrives."""
+        self._partitions.remove(one, other)
+        self._apply_partitions()
+
+    async def connect(self, address: str, site: str | None = None) -> SimLink:
         """Connect to a listener of this network; takes one round trip.
 
+        Bounded by ``handshake_timeout``; cancelling leaves nothing.
+
         Raises:
-            ConnectFailed: nobody listens there, or too many links wait to be accepted.
+            ConnectFailed: nobody listens there or answers, or too many links wait to be accepted.
             ConfigError: the address is no ``sim://name``.
         """
         _check(address)
-        await self._travel()
-        listener = self._listeners.get(address)
-        if listener is None:
-            raise ConnectFailed(address, "nobody listens there")
-        self._made += 1
-        origin = f"{SCHEME}link-{self._made}"
-        here, there = linked_pair(origin, address, self._medium, self._limits)
-        if not listener.offer(there):
-            raise ConnectFailed(address, "too many links wait to be accepted")
-        self._links[self._made] = here
+        seconds = self._limits.handshake_timeout
         try:
-            await self._travel()
-        except asyncio.CancelledError:
-            here.abort()
-            raise
-        return here
+            async with asyncio.timeout(seconds):
+                await self._reach(site, address)
+                return await self._connect(address, site)
+        except TimeoutError as exc:
+            raise ConnectFailed(address, f"no answer within {seconds:g} s") from exc
 
     async def listen(self, address: str) -> SimListener:
         """Listen under a name.
@@ -111,9 +157,61 @@ class SimNetwork:
         """Free a name."""
         self._listeners.pop(address, None)
 
-    async def _travel(self) -> None:
+    async def _connect(self, address: str, site: str | None) -> SimLink:
+        up, down = self._plan.way(site, "up"), self._plan.way(site, "down")
+        await self._travel(up)
+        listener = self._listeners.get(address)
+        if listener is None:
+            await self._travel(down)
+            raise ConnectFailed(address, "nobody listens there")
+        self._made += 1
+        number = self._made
+        here, there = linked_pair(
+            SimLink(address, self._medium, self._limits, up),
+            SimLink(f"{SCHEME}link-{number}", self._medium, self._limits, down),
+        )
+        here.site = there.site = site
+        if not listener.offer(there):
+            raise ConnectFailed(address, "too many links wait to be accepted")
+        self._links[number] = here
+        Cutter(here, self._clock, self._plan).start()
+        try:
+            await self._travel(down)
+        except asyncio.CancelledError:
+            here.abort()
+            raise
+        return here
+
+    async def _reach(self, site: str | None, address: str) -> None:
+        """Wait until nothing is frozen between the two; the caller bounds it."""
+        host = _host(address)
+        while True:
+            apart = self._partitions.severs(site, host) or self._partitions.severs(host, site)
+            seconds = self._plan.opens_in(site)
+            if apart or seconds == float("inf"):
+                await self._partitions.healed.wait()
+            elif seconds:
+                await pass_seconds(self._clock, seconds)
+            else:
+                return
+
+    async def _travel(self, way: Way | None) -> None:
         """Wait for one latency: bounded by its upper value."""
-        await pass_seconds(self._medium.clock, self._medium.delay())
+        longer = 0.0 if way is None else way.delay()
+        await pass_seconds(self._clock, self._medium.delay() + longer)
+
+    def _apply_partitions(self) -> None:
+        for here in self.links:
+            host, there = _host(here.address), here.peer
+            for end, sender, receiver in ((here, here.site, host), (there, host, here.site)):
+                if self._partitions.severs(sender, receiver):
+                    end.hold(Hold.PARTITION)
+                else:
+                    end.let_go(Hold.PARTITION)
+
+
+def _host(address: str) -> str:
+    return address.removeprefix(SCHEME)
 
 
 def _check(address: str) -> None:

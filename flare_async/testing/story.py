@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Iterable
 from types import FrameType
 
-__all__ = ["await_site", "describe_tasks"]
+__all__ = ["await_chain", "await_site", "describe_tasks"]
 
 SHOWN_TASKS = 200  # a message about 10,000 clients helps nobody
 
 
 def await_site(task: asyncio.Task[object]) -> str:
     """Return where a task waits: the qualified name and line of each await, outermost first."""
+    return await_chain(task.get_coro())
+
+
+def await_chain(waiting: object) -> str:
+    """Return where a coroutine waits, as ``await_site`` does."""
     places: list[str] = []
-    waiting: object = task.get_coro()
     while waiting is not None:
         frame = _attribute(waiting, "frame")
         if not isinstance(frame, FrameType):

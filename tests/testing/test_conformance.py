@@ -64,6 +64,37 @@ class TellsTwice(Defective):
         super().lost(error)
 
 
+class ForgetsPending(Defective):
+    """Never says how much waits."""
+
+    @property
+    def pending(self):
+        return 0
+
+
+class AlwaysWritable(Defective):
+    """Takes whatever it is given."""
+
+    @property
+    def writable(self):
+        return True
+
+
+class MergesCrumbs(Defective):
+    """Sends short payloads with a head too few."""
+
+    def send_soon(self, frames):
+        super().send_soon([f for f in frames if not (type(f) is Data and f.offset % 1000 == 999)])
+
+
+class WakesNobody(Defective):
+    """Tells its end to the session, and again when it is asked to close."""
+
+    async def aclose(self):
+        await self.link.aclose()
+        self.lost(None)
+
+
 def damaged(frame):
     """Return a frame with another first byte."""
     if isinstance(frame, Data) and len(frame.payload) > 60_000:
@@ -78,10 +109,16 @@ DEFECTS = {
     ForgetsLeases: "leased-bytes-land-in-place",
     DropsOnClose: "close-delivers-what-is-pending",
     TellsTwice: "each-end-learns-the-end-once",
+    ForgetsPending: "a-paused-reader-is-felt",
+    AlwaysWritable: "a-paused-reader-is-felt",
+    MergesCrumbs: "crumbs-arrive-in-order",
+    WakesNobody: "both-ends-may-close-at-once",
 }
 
 
-@pytest.mark.parametrize(("defect", "name"), DEFECTS.items(), ids=DEFECTS.values())
+@pytest.mark.parametrize(
+    ("defect", "name"), DEFECTS.items(), ids=lambda value: getattr(value, "__name__", value)
+)
 def test_a_defect_is_found(sim, defect, name):
     """The check that is meant for it fails with a message of its own."""
     (check,) = [check for check in CHECKS if check_name(check) == name]
