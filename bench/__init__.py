@@ -4,8 +4,10 @@ Every claim of speed stands beside its reference, measured in the same run: abso
 machine say little, ratios carry over. What is compared alternates, medians are reported, and each
 process that is measured is a fresh one.
 
+- ``bench.latency``: how long a control message takes under bulk and beside a stalled reader
+- ``bench.throughput``: bulk bytes between two processes, over every transport
+- ``bench.fanout``: what one connection of thousands costs in time and memory
 - ``bench.rounds``: what a round costs when nobody trains
-- ``bench.throughput``: bulk bytes between two processes, beside raw blocking sockets
 - ``bench.startup``: importing the package and asking for help, beside ``python -c pass``
 """
 

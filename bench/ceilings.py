@@ -1,15 +1,19 @@
 """The ceiling of a byte transport: blocking sockets that do nothing but move the bytes.
 
 A request of eight bytes names a length; the answer comes in frames of a 16-byte header and a
-payload, sent from the source's own memory and received into the destination's.
+payload, sent from the source's own memory and received into the destination's. Over ``tls://`` the
+same goes through the standard library's ``ssl``.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from typing import Final, Self
 from urllib.parse import urlsplit
+
+from flare_async.net.credentials import Credentials
 
 __all__ = ["RawReceiver", "RawSender"]
 
@@ -18,17 +22,21 @@ HEAD: Final = struct.Struct("<QQ")
 
 
 class RawSender:
-    """Listens on ``tcp://host:port`` or ``unix:///path`` and answers one peer."""
+    """Listens on ``tcp://``, ``tls://`` or ``unix://`` and answers one peer."""
 
-    def __init__(self, address: str, frame: int) -> None:
+    def __init__(self, address: str, frame: int, credentials: Credentials | None) -> None:
         self._frame = frame
+        self._context = None
+        if address.startswith("tls:") and credentials is not None:
+            self._context = credentials.server_context()
         self._peer: socket.socket | None = None
         self._listener = socket.socket(family(address))
         self._listener.bind(target(address))
         self._listener.listen(1)
         self.address = address
-        if address.startswith("tcp:"):
-            self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        if not address.startswith("unix:"):
+            scheme, port = urlsplit(address).scheme, self._listener.getsockname()[1]
+            self.address = f"{scheme}://127.0.0.1:{port}"
 
     def __enter__(self) -> Self:
         return self
@@ -45,22 +53,29 @@ class RawSender:
             ConnectionError: the peer has left.
         """
         if self._peer is None:
-            self._peer, _ = self._listener.accept()
+            self._peer = self._accept()
         peer, frame = self._peer, self._frame
-        request = peer.recv(REQUEST.size, socket.MSG_WAITALL)
-        if len(request) != REQUEST.size:
-            raise ConnectionError("the receiver has left")
+        request = bytearray(REQUEST.size)
+        fill(peer, memoryview(request))
         (length,) = REQUEST.unpack(request)
         for at in range(0, length, frame):
             payload = source[at : min(at + frame, length)]
             peer.sendall(HEAD.pack(len(payload), at))
             peer.sendall(payload)
 
+    def _accept(self) -> socket.socket:
+        peer, _ = self._listener.accept()
+        return peer if self._context is None else self._context.wrap_socket(peer, server_side=True)
+
 
 class RawReceiver:
     """Connects to a ``RawSender``."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials | None) -> None:
+        self._context: ssl.SSLContext | None = None
+        if address.startswith("tls:") and credentials is not None:
+            self._context = credentials.client_context()
+        self._host = urlsplit(address).hostname
         self._socket = socket.socket(family(address))
         self._socket.connect(target(address))
 
@@ -76,26 +91,39 @@ class RawReceiver:
         Raises:
             ConnectionError: the peer has left.
         """
+        if self._context is not None:  # not earlier: nobody answers before the first request
+            context, self._context = self._context, None
+            self._socket = context.wrap_socket(self._socket, server_hostname=self._host)
         connection, head = self._socket, bytearray(HEAD.size)
         connection.sendall(REQUEST.pack(len(into)))
         left, reads = into, 0
         while left:
-            if connection.recv_into(head, HEAD.size, socket.MSG_WAITALL) != HEAD.size:
-                raise ConnectionError(f"the sender has left, {len(left)} bytes are missing")
+            fill(connection, memoryview(head))
             size, _ = HEAD.unpack(head)
-            frame, left = left[:size], left[size:]
-            while frame:
-                count = connection.recv_into(frame)
-                if not count:
-                    raise ConnectionError(f"the sender has left, {len(frame)} bytes are missing")
-                frame = frame[count:]
-                reads += 1
+            reads += fill(connection, left[:size])
+            left = left[size:]
         return reads
+
+
+def fill(connection: socket.socket, view: memoryview) -> int:
+    """Receive as much as ``view`` holds; return the number of reads.
+
+    Raises:
+        ConnectionError: the peer has left.
+    """
+    reads = 0
+    while view:
+        count = connection.recv_into(view)
+        if not count:
+            raise ConnectionError(f"the peer has left, {len(view)} bytes are missing")
+        view = view[count:]
+        reads += 1
+    return reads
 
 
 def family(address: str) -> socket.AddressFamily:
     """Return the socket family of an address."""
-    return socket.AF_INET if address.startswith("tcp:") else socket.AF_UNIX
+    return socket.AF_UNIX if address.startswith("unix:") else socket.AF_INET
 
 
 def target(address: str) -> tuple[str, int] | str:

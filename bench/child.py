@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -73,3 +75,11 @@ class Child:
         """Send a command and wait for its answer; raises as ``hear`` does."""
         self.tell(command)
         return self.hear()
+
+    def wait_until_stopped(self) -> None:
+        """Wait for ever until the process has stopped itself by a signal."""
+        os.waitpid(self._process.pid, os.WUNTRACED)
+
+    def go_on(self) -> None:
+        """Let a stopped process go on."""
+        self._process.send_signal(signal.SIGCONT)

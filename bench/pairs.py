@@ -1,4 +1,4 @@
-"""Alternating runs of two processes: every run of ours has a raw run right beside it."""
+"""Alternating runs of two processes: every run of ours has its reference right beside it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Self
+from typing import Final, Self
 
 from bench.child import Child, Message
 from bench.cpu import ANY_CORE
+from bench.receiver import BESIDE
 from bench.size import format_size
+from bench.wires import listening, write_certificates
 
 __all__ = ["Pair", "Pairs", "Run", "Wire"]
+
+OVER_TCP: Final = ("ws", "wss")  # no ceiling of its own: what is lost against tcp is the question
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +32,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A run of ours and the raw run before it."""
+    """A run of ours and its reference: the raw run, or the one over tcp, before it."""
 
-    raw: Run
+    reference: Run
     ours: Run
 
     @property
     def ratio(self) -> float:
-        """Our rate in raw rates."""
-        return self.ours.gb_s / self.raw.gb_s
+        """Our rate in rates of the reference."""
+        return self.ours.gb_s / self.reference.gb_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,16 @@ class Pairs:
 
     @property
     def ratio(self) -> float:
-        """The median ratio, each run measured by the raw one beside it."""
+        """The median ratio, each run measured by the one beside it."""
         return median(pair.ratio for pair in self.pairs)
 
     def ours(self, figure: Callable[[Run], float]) -> float:
         """Return the median of a figure of our runs."""
         return median(figure(pair.ours) for pair in self.pairs)
 
-    def raw(self, figure: Callable[[Run], float]) -> float:
-        """Return the median of a figure of the raw runs beside ours."""
-        return median(figure(pair.raw) for pair in self.pairs)
+    def reference(self, figure: Callable[[Run], float]) -> float:
+        """Return the median of a figure of the runs beside ours."""
+        return median(figure(pair.reference) for pair in self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +73,31 @@ class Wire:
     frame: int
     cores: tuple[int, int] = (ANY_CORE, ANY_CORE)
 
+    @property
+    def reference(self) -> str:
+        """What a run is compared with: blocking sockets, or the same way over tcp."""
+        return "tcp" if self.transport in OVER_TCP else "raw"
+
     @contextmanager
     def opened(self, *, counting: bool = False) -> Iterator[Peers]:
         """Start both processes; they end with the block."""
         with tempfile.TemporaryDirectory(prefix="fb-") as folder:
-            first = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"unix://{folder}/ours"
-            second = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"unix://{folder}/raw"
-            sent: Message = {"nbytes": self.nbytes, "tensors": self.tensors, "frame": self.frame}
-            core = self.cores[0]
-            where: Message = {"address": first, "raw_address": second, "core": core}
-            with Child("bench.sender", {**where, **sent}) as sender:
+            write_certificates(folder)
+            with Child("bench.sender", self._sent(folder)) as sender:
                 found = sender.hear()
                 digest = str(found.pop("digest"))
-                core = self.cores[1]
-                asked: Message = {"nbytes": self.nbytes, "counting": counting, "core": core}
-                with Child("bench.receiver", {**found, **asked}) as receiver:
-                    yield Peers(sender, receiver, self.nbytes, digest)
+                asked: Message = {"nbytes": self.nbytes, "core": self.cores[1]}
+                both: Message = {"counting": counting, "certificates": folder}
+                with Child("bench.receiver", {**found, **asked, **both}) as receiver:
+                    yield Peers(self, sender, receiver, digest)
+
+    def _sent(self, folder: str) -> Message:
+        beside = listening("tcp", folder, "beside") if self.reference == "tcp" else ""
+        raw = listening(self.transport, folder, "raw") if self.reference == "raw" else ""
+        where: Message = {"address": listening(self.transport, folder, "ours"), "beside": beside}
+        what: Message = {"nbytes": self.nbytes, "tensors": self.tensors, "frame": self.frame}
+        rest: Message = {"raw_address": raw, "certificates": folder, "core": self.cores[0]}
+        return {**where, **what, **rest}
 
     def __str__(self) -> str:
         pinned = "" if ANY_CORE in self.cores else ", a core each"
@@ -98,21 +111,21 @@ class Wire:
 class Peers:
     """The two processes."""
 
-    def __init__(self, sender: Child, receiver: Child, nbytes: int, digest: str) -> None:
+    def __init__(self, wire: Wire, sender: Child, receiver: Child, digest: str) -> None:
+        self._wire = wire
         self._sender = sender
         self._receiver = receiver
-        self._nbytes = nbytes
         self._digest = digest
 
     def run(self, way: str) -> Run:
-        """Transfer once, ``raw``, by ``channel`` or ``verified``."""
+        """Transfer once: ``raw``, by ``channel`` or ``upload``, or ``verified``."""
         before = float(self._sender.ask("usage")["cpu"])
         if way == "raw":
             self._sender.tell("raw")
         found = {name: float(value) for name, value in self._receiver.ask(way).items()}
         after = float(self._sender.ask("usage")["cpu"])
         cpu = found.pop("cpu") + after - before
-        size = self._nbytes / 1e9
+        size = self._wire.nbytes / 1e9
         rate, touch = size / found.pop("seconds"), size / found.pop("touch_s")
         return Run(rate, cpu / size, touch, found)
 
@@ -123,10 +136,11 @@ class Peers:
             ValueError: it is not what was sent.
         """
         self.run(way)
-        if self._receiver.ask("digest")["digest"] != self._digest:
+        taker = self._sender if way.endswith("upload") else self._receiver
+        if taker.ask("digest")["digest"] != self._digest:
             raise ValueError(f"{way}: other bytes arrived than were sent")
 
     def pair(self, way: str) -> Pair:
-        """Return a run and the raw one before it."""
-        raw = self.run("raw")
-        return Pair(raw, self.run(way))
+        """Return a run and the reference's before it."""
+        reference = self.run("raw" if self._wire.reference == "raw" else BESIDE + way)
+        return Pair(reference, self.run(way))

@@ -1,8 +1,9 @@
 """The receiving process of ``bench.throughput``: ``python -m bench.receiver SETTING``.
 
-Its commands are the ways to receive: ``raw`` and ``channel`` into one touched buffer, ``verified``
-into fresh tensors. Each answers with wall and processor seconds and, when it counts, with what
-happened on the link; ``digest`` answers with that of the buffer.
+Its commands are the ways to transfer: ``raw`` and ``channel`` into one touched buffer, ``upload``
+from that buffer, ``verified`` into fresh tensors; with ``beside`` before it, on the second session.
+Each answers with wall and processor seconds and, when it counts, with what happened on the link;
+``digest`` answers with that of the buffer.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.ceilings import RawReceiver
 from bench.cpu import ANY_CORE, cpu_seconds, pin
+from bench.patience import PATIENT
 from bench.pipe import commands, say
-from bench.sender import BULK_TOPIC, LIMITS, ref_from
+from bench.refs import ref_from
+from bench.sender import BULK_TOPIC, UPLOAD_TOPIC
 from bench.watched import WatchedLink
+from bench.wires import credentials, transports
 from flare_async.jobs.loops import new_loop
 from flare_async.net.clock import LoopClock
 from flare_async.net.link import Link
@@ -34,8 +39,9 @@ from flare_async.transfer.sink import MemorySink
 from flare_async.transports.tcp import split_address
 from flare_async.wire.session import OpenOptions, Side
 
-__all__ = ["Setting"]
+__all__ = ["BESIDE", "Setting"]
 
+BESIDE = "beside "
 PAGE = 4096
 
 
@@ -44,7 +50,9 @@ class Setting:
     """Where the sender is and what it has; ``counting`` watches the link, which costs time."""
 
     ours: str
+    beside: str
     raw: str
+    certificates: str
     ref: str
     nbytes: int
     counting: bool = False
@@ -52,10 +60,10 @@ class Setting:
 
 
 class Receiver:
-    """The three ways, from one sender."""
+    """The ways, from and to one sender."""
 
     def __init__(
-        self, setting: Setting, context: Context, raw: RawReceiver, tally: Counter[str]
+        self, setting: Setting, context: Context, raw: RawReceiver | None, tally: Counter[str]
     ) -> None:
         self._ref = ref_from(setting.ref)
         self._downloader = context.downloader
@@ -66,16 +74,18 @@ class Receiver:
         self._ways: dict[str, Callable[[Session], Awaitable[None]]] = {
             "raw": self._fetch_raw,
             "channel": self._fetch_channel,
+            "upload": self._upload,
             "verified": self._fetch_verified,
         }
 
-    async def obey(self, session: Session) -> None:
+    async def obey(self, sessions: Sequence[Session]) -> None:
         """Do what the parent says, until it says no more."""
         async for command in commands():
             if command == "digest":
                 say({"digest": tensor_digest(self._buffer).hex()})
-            else:
-                await self._measure(command, session)
+                continue
+            session = sessions[-1] if command.startswith(BESIDE) else sessions[0]
+            await self._measure(command.removeprefix(BESIDE), session)
 
     async def _measure(self, way: str, session: Session) -> None:
         # Where a host takes back what a virtual machine has freed, the first touch of memory
@@ -88,12 +98,20 @@ class Receiver:
         say({"seconds": seconds, "cpu": cpu_seconds() - used, "touch_s": fresh, **self._tally})
 
     async def _fetch_raw(self, _: Session) -> None:
-        self._tally["reads"] = self._raw.fetch(self._buffer)
+        if self._raw is not None:
+            self._tally["reads"] = self._raw.fetch(self._buffer)
 
     async def _fetch_channel(self, session: Session) -> None:
         channel = session.open(BULK_TOPIC, b"", OpenOptions(end=True, leased=True))
         channel.lease(self._buffer)
         await channel.landed()
+
+    async def _upload(self, session: Session) -> None:
+        channel = session.open(UPLOAD_TOPIC)
+        channel.send_soon(self._buffer)
+        channel.end()
+        async for _ in channel:  # it ends when everything has landed
+            continue
 
     async def _fetch_verified(self, session: Session) -> None:
         await self._downloader.fetch(session, self._ref, MemorySink())
@@ -110,7 +128,7 @@ async def connect(setting: Setting, network: Transports, tally: Counter[str]) ->
     """Connect as the product does, or with a link that is watched."""
     if not setting.counting:
         return await network.connect(setting.ours)
-    loop, link = asyncio.get_running_loop(), WatchedLink(LIMITS, tally)
+    loop, link = asyncio.get_running_loop(), WatchedLink(PATIENT, tally)
     if setting.ours.startswith("unix:"):
         await loop.create_unix_connection(lambda: link, setting.ours.removeprefix("unix://"))
     else:
@@ -122,14 +140,23 @@ async def main(arguments: Sequence[str]) -> None:
     """Receive as the command line says."""
     setting = Setting(**json.loads(arguments[0]))
     pin(setting.core)
-    network, tally = Transports(LIMITS), Counter[str]()
-    async with open_context(LoopClock(), SystemRandom(), network, LIMITS) as context:
-        with RawReceiver(setting.raw) as raw:
-            receiver = Receiver(setting, context, raw, tally)
-            link = await connect(setting, network, tally)
+    network, tally = transports(PATIENT, setting.certificates), Counter[str]()
+    async with (
+        open_context(LoopClock(), SystemRandom(), network, PATIENT) as context,
+        AsyncExitStack() as stack,
+    ):
+        raw = None
+        if setting.raw:
+            raw = stack.enter_context(RawReceiver(setting.raw, credentials(setting.certificates)))
+        sessions = []
+        links = [await connect(setting, network, tally)]
+        if setting.beside:
+            links.append(await network.connect(setting.beside))
+        for link in links:
             endpoint = context.endpoint("receiver", "client")
-            async with Session(link, Side.CONNECTOR, endpoint) as session:
-                await receiver.obey(session)
+            session = Session(link, Side.CONNECTOR, endpoint)
+            sessions.append(await stack.enter_async_context(session))
+        await Receiver(setting, context, raw, tally).obey(sessions)
 
 
 if __name__ == "__main__":

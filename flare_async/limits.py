@@ -81,6 +81,10 @@ class Limits:
                 (self.window_bytes <= self.link_bytes, "window_bytes exceeds link_bytes"),
                 (self.link_bytes <= self.process_bytes, "link_bytes exceeds process_bytes"),
                 (self.control_bytes <= self.frame_bytes, "control_bytes exceeds frame_bytes"),
+                (
+                    16 + 13 * self.channels <= self.control_bytes,
+                    "control_bytes cannot hold the positions of all channels (13 bytes each)",
+                ),
                 (self.send_timeout <= self.session_grace, "send_timeout exceeds session_grace"),
                 (
                     3 * self.heartbeat_interval <= self.session_grace,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flare_async.errors import FlareError, LinkLost, LocalProtocolError, RemoteProtocolError
+from flare_async.limits import MIB
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
 from flare_async.net.pump import Pump
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment"]
 
+MEASURING = 1  # the nonce of a ping that measures; a heartbeat's is 0
+PATH_RATE = 4096 * MIB  # bytes a second: no single connection has moved more
+SHORT_PATH = 2 * MIB  # what a path without latency holds; more of it would only delay control
 BROKEN = frozenset({"truncated", "bad_head"})  # what a torn or damaged stream looks like
 
 
@@ -27,12 +31,13 @@ class Attachment:
     reaches the session.
     """
 
-    __slots__ = ("_heartbeat", "_session", "link", "over", "pump")
+    __slots__ = ("_asked", "_heartbeat", "_session", "link", "over", "pump")
 
     def __init__(self, session: Session, link: Link) -> None:
         endpoint = session.endpoint
         self.link = link
         self.over = False
+        self._asked = 0.0
         self._session = session
         self.pump = Pump(link, session.machine, session.limits, self.lose)
         self.pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
@@ -56,6 +61,18 @@ class Attachment:
         if not self.over:
             self._session.detach(self, error)
         self.link.abort()
+
+    def measure(self) -> None:
+        """Ask for a round trip while the link is still quiet."""
+        if not self.link.by_reference:
+            self._asked = self._session.clock.now()
+            self._session.machine.ping(MEASURING)
+
+    def measured(self) -> None:
+        """Take note of the answer: a longer path holds more bytes."""
+        session = self._session
+        nbytes = int((session.clock.now() - self._asked) * PATH_RATE)
+        session.machine.pace(min(max(nbytes, SHORT_PATH), session.limits.link_bytes))
 
     # For the link
 

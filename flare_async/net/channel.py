@@ -47,6 +47,11 @@ class Channel(Inflow, ObjectStream[Chunk]):
         """Whether anything can still happen on the channel."""
         return not self._done and self.failed is None
 
+    @property
+    def ending(self) -> bool:
+        """Whether this side has ended its direction."""
+        return self._out.ended
+
     # Sending
 
     def send_soon(self, chunk: Chunk) -> None:

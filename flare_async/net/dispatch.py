@@ -107,7 +107,7 @@ def _resumed(session: Session, event: Resumed) -> None:
 
 
 def _ponged(session: Session, event: Ponged) -> None:
-    """Any frame counts as a sign of life; the session has noted it."""
+    session.ponged(event.nonce)
 
 
 # One lookup instead of a row of comparisons: this runs for every frame.

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flare_async.limits import KIB, Limits
+from flare_async.limits import Limits
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Clock, Random
 from flare_async.wire.frames import PROTOCOL_VERSION, Hello
-from flare_async.wire.windows import CreditBudget
+from flare_async.wire.windows import FIRST_WINDOW, CreditBudget
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 __all__ = ["FIRST_WINDOW", "Endpoint"]
-
-FIRST_WINDOW = 8 * KIB  # the credit of a channel before its receiver has consumed anything
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Onward(Taker, Protocol):
 class Inflow(ObjectReceiveStream[Chunk]):
     """What ``Channel`` inherits instead of owning: it costs no further object a channel."""
 
-    addressee = ""  # whom the peer opened it for, if for somebody behind this side
+    for_site = ""  # whom the peer opened it for, if for somebody behind this side
     hops = 0  # how often it may be passed on
     _onward: Onward | None = None
 
@@ -83,6 +83,11 @@ class Inflow(ObjectReceiveStream[Chunk]):
     def peer(self) -> str:
         """The name of the site or server on the other side."""
         return self.session.peer
+
+    @property
+    def ended_there(self) -> bool:
+        """Whether the peer has ended its direction."""
+        return self._ended
 
     def statistics(self) -> ChannelStatistics:
         """Return bytes sent, acknowledged, received, consumed and unsent."""

@@ -36,10 +36,10 @@ class Lobby:
 
         So is one for somebody behind this side, unless it is ``FORWARDED`` by a handler.
         """
-        handler = self._handlers.get(FORWARDED if channel.addressee else channel.topic)
+        handler = self._handlers.get(FORWARDED if channel.for_site else channel.topic)
         if handler is not None:
             handler(channel)
-        elif channel.addressee:
+        elif channel.for_site:
             channel.reset(ResetCode.REFUSED, "nothing is passed on here")
         elif len(self.channels) >= self._room:
             channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")

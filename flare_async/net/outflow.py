@@ -11,6 +11,7 @@ from flare_async.errors import AckStalled, BelowMinRate, FlareError
 from flare_async.net.flow import Debt
 from flare_async.net.rate import Rate
 from flare_async.net.watchdog import Watch
+from flare_async.wire.codec import PIECE_BYTES
 from flare_async.wire.frames import ResetCode
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Outflow:
             return
         numbers, limits = channel.statistics(), channel.session.limits
         rate = math.inf if self._debt is None else self._debt.rate(idle)
-        if rate < limits.min_rate:
+        if rate + PIECE_BYTES / idle < limits.min_rate:  # what is not a whole piece is not told
             slow = BelowMinRate(channel.peer, channel.topic, rate, limits.min_rate, idle)
             channel.give_up(slow, str(slow), ResetCode.TOO_SLOW)
             return

@@ -76,7 +76,9 @@ class Reception:
     async def _greet(self, greeting: Greeting, link: Link) -> tuple[Hello, Sequence[Frame]]:
         limits = self._endpoint.limits
         if len(self._silent) >= limits.handshakes:
-            next(iter(self._silent)).give_up()
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.give_up()
         self._silent[greeting] = None
         try:
             with anyio.fail_after(limits.handshake_timeout):

@@ -11,7 +11,7 @@ from typing import Self
 import anyio
 
 from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
-from flare_async.net.attachment import Attachment
+from flare_async.net.attachment import MEASURING, Attachment
 from flare_async.net.channel import Channel
 from flare_async.net.continuity import Continuity, Lifeline, handshake_error
 from flare_async.net.dispatch import handle, land
@@ -74,7 +74,7 @@ class Session:
             side,
             self.limits,
             self._frame_bytes(link),
-            CreditBudget(self.limits.link_bytes, endpoint.budget, self._credit_freed),
+            CreditBudget(self.limits.link_bytes, endpoint.budget),
             resumable=self.resumable,
         )
 
@@ -242,11 +242,18 @@ class Session:
         self.hello = hello
         self.peer = hello.peer
         self._lobby.wake()
+        if self._links.attachment is not None:
+            self._links.attachment.measure()
+
+    def ponged(self, nonce: int) -> None:
+        """Take the peer's answer; any frame counts as a sign of life, and this one as time."""
+        if nonce == MEASURING and self._links.attachment is not None:
+            self._links.attachment.measured()
 
     def accept(self, event: Opened) -> None:
         """Hand a channel that the peer opened to its topic's handler, or queue it."""
         channel = Channel(self, event.channel, event.topic, urgent=event.urgent)
-        channel.header, channel.addressee, channel.hops = event.header, event.destination, event.hops
+        channel.header, channel.for_site, channel.hops = event.header, event.destination, event.hops
         if event.end:
             channel.ended(b"")
         self.channels[event.channel] = channel
@@ -291,10 +298,3 @@ class Session:
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
             await self.link.aclose()
         self.link.abort()
-
-    def _credit_freed(self) -> None:
-        self._loop.call_soon(self._feed)  # whoever gives credit back is in the middle of something
-
-    def _feed(self) -> None:
-        self.flush()
-        self.machine.await_credit()

@@ -105,7 +105,7 @@ class Half:
 
     def ended(self, trailer: bytes) -> None:
         """End the target behind all that was taken."""
-        if self._target.is_open and not self._target.ends:
+        if self._target.is_open and not self._target.ending:
             self._target.end(trailer)
 
     def credited(self) -> None:

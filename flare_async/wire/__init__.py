@@ -35,6 +35,21 @@ Hello leaves before the peer's Hello is in hand. ``send`` queues references, ``f
 them into frames as credit allows, ``consume`` gives credit back. When both directions have ended
 and both final Acks are known, the machine reports ``Finished`` and forgets the channel.
 
+**Links of a session.** A session can outlive its link. On the next one, whose Hello names the same
+session and a higher epoch, each side's first frame is a Resume: the id that it opens next, the id
+that it expects next, and for each channel that it has open what it has received. Each then goes
+on behind what the other has received, so nothing is sent twice but what was under way. Whatever
+else the dead link has swallowed is made anew from state, never from a log: Opens that never
+arrived (of those that were reset meanwhile only the gap in the ids is left), positions of every
+direction that has moved, and for a channel that only the other side still has, how it ended. For
+that a resumable machine keeps references to what was framed until it is acknowledged, and the last
+words of as many closed channels as may be open; a Pong proves them heard.
+
+**Budgets.** What is cheap to send and not to receive is counted by token buckets in ``budgets``:
+opens, resets (also those that a peer provokes), pings, Acks that acknowledge nothing, frames of
+closed channels and of unknown types, data in crumbs. Frames that are handed over by reference come
+from within the process and are not counted.
+
 **The machine.** ``SessionMachine`` plays both sides. ``receive`` takes one frame and returns
 events, commands change the state, ``frames_to_send`` says what is to leave. It never waits, never
 reads a clock (the time is an argument) and never logs. What the peer does wrong is a

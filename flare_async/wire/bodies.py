@@ -9,7 +9,18 @@ from typing import Final, TypeAlias
 
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.wire.fields import is_message, is_name
-from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Open, Ping, Pong, Reset
+from flare_async.wire.frames import (
+    Ack,
+    Data,
+    Frame,
+    Goodbye,
+    Hello,
+    Open,
+    Ping,
+    Pong,
+    Reset,
+    Skipped,
+)
 from flare_async.wire.head import OFFSET_LIMIT, Kind
 from flare_async.wire.packing import pack, unpack
 from flare_async.wire.positions import unpack_resume
@@ -103,8 +114,8 @@ def pack_body(frame: BodyFrame) -> bytes:
     return pack(values)
 
 
-def unpack_frame(kind: int, channel: int, offset: int, body: bytes) -> Frame | None:
-    """Return the frame of a checked head and its body; None for a type to be skipped.
+def unpack_frame(kind: int, channel: int, offset: int, body: bytes) -> Frame:
+    """Return the frame of a checked head and its body.
 
     Raises:
         RemoteProtocolError: the body is not exactly the fields of its type.
@@ -119,7 +130,7 @@ def unpack_frame(kind: int, channel: int, offset: int, body: bytes) -> Frame | N
         return Pong(offset)
     if kind == Kind.RESUME:
         return unpack_resume(body)
-    return _unpack_body(kind, channel, body) if kind in _TYPES else None
+    return _unpack_body(kind, channel, body) if kind in _TYPES else Skipped(kind)
 
 
 def _unpack_body(kind: int, channel: int, body: bytes) -> BodyFrame:

@@ -9,6 +9,7 @@ from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.wire.fields import is_name
 from flare_async.wire.frames import Data, Open
 from flare_async.wire.head import OFFSET_LIMIT
+from flare_async.wire.pace import Pace
 from flare_async.wire.retained import Retained
 from flare_async.wire.windows import ReceiveWindow, SendWindow
 
@@ -88,6 +89,7 @@ class ChannelState:
         "leased",
         "opening",
         "outgoing",
+        "pace",
         "peer_ended",
         "receiving_closed",
         "sending_done",
@@ -109,6 +111,7 @@ class ChannelState:
         self.sending_done = False  # the peer acknowledged everything, the end included
         self.peer_ended = False
         self.receiving_closed = False  # the peer was told that everything was consumed
+        self.pace: Pace | None = None  # of bulk on a link that carries bytes
         self.opening: Open | None = None  # ours, until the peer is known to have it
         self._queue: deque[memoryview] | None = None
         self._trailer = b""
@@ -120,8 +123,16 @@ class ChannelState:
     def sendable(self) -> bool:
         """Whether ``next_frame`` has a frame now."""
         if self.unsent:
-            return self.outgoing.limit > self.outgoing.sent
+            return self.room > 0
         return self.ending and not self.end_sent
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be sent now."""
+        window = self.outgoing
+        if self.pace is None:
+            return window.available
+        return min(window.limit, window.acknowledged + self.pace.share) - window.sent
 
     def queue(self, view: memoryview) -> None:
         """Queue bytes by reference.
@@ -134,7 +145,7 @@ class ChannelState:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(view)
-        self.unsent += len(view)
+        self._owe(self.unsent + len(view))
 
     def end(self, trailer: bytes) -> None:
         """End this direction after what is queued.
@@ -154,8 +165,8 @@ class ChannelState:
     def withdraw(self) -> int:
         """Drop what is queued and was never framed; return how many bytes that was."""
         again = max(0, self._framed - self.outgoing.sent)
-        dropped, self.unsent = self.unsent - again, again
-        left = dropped
+        left = dropped = self.unsent - again
+        self._owe(again)
         while left and self._queue:
             left -= len(self._queue.pop())
         self._queue = self._queue or None
@@ -167,7 +178,7 @@ class ChannelState:
             self.end_sent = True
             return Data(self.id, self.outgoing.sent, b"", True, self._trailer)
         view = self._queue[0]
-        size = min(len(view), most, self.outgoing.available)
+        size = min(len(view), most, self.room)
         if size == len(view):
             self._queue.popleft()
             self._queue = self._queue or None  # an idle channel holds no empty deque
@@ -176,7 +187,7 @@ class ChannelState:
             view = view[:size]
         offset = self.outgoing.sent
         self.outgoing.spend(size)
-        self.unsent -= size
+        self._owe(self.unsent - size)
         if self._retained is not None:
             self._retained.append(view)
         elif self._resumable:
@@ -210,10 +221,15 @@ class ChannelState:
             self._framed = max(self._framed, sent)
             again = self._retained.rewind(sent, received)
             self._queue = deque([*again, *(self._queue or ())])
-            self.unsent += sent - received
+            self._owe(self.unsent + sent - received)
             window.sent = received
             self._retained = self._retained or None
         self.end_sent = ended
+
+    def close(self) -> None:
+        """Leave the pace of the link to the others."""
+        if self.pace is not None and self.unsent:
+            self.pace.left()
 
     def statistics(self) -> ChannelStatistics:
         """Return the byte counts."""
@@ -227,3 +243,11 @@ class ChannelState:
             unsent=self.unsent,
             end_acknowledged=self.sending_done,
         )
+
+    def _owe(self, unsent: int) -> None:
+        if self.pace is not None and (unsent == 0) != (self.unsent == 0):
+            if unsent:
+                self.pace.joined()
+            else:
+                self.pace.left()
+        self.unsent = unsent

@@ -49,10 +49,10 @@ class Decoder:
         "_piece",
         "_position",
         "_preamble",
+        "_rest",
         "_room",
         "_run",
         "_scratch",
-        "_used",
     )
 
     def __init__(
@@ -62,8 +62,8 @@ class Decoder:
         self._limits = limits
         self._preamble = preamble  # the preamble is still due
         self._hello = preamble  # the first frame must be a Hello
-        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._used = 0  # bytes of scratch that are not parsed yet
+        self._scratch: memoryview | None = None  # there only while something is being read
+        self._rest = b""  # the beginning of a head
         self._out: list[Decoded] = []
         self._error: RemoteProtocolError | None = None
         self._room = 0  # what the last buffer() offered
@@ -87,7 +87,7 @@ class Decoder:
         elif self._length:
             room = self._lease() or self._new_piece()
         else:
-            room = self._scratch[self._used :]
+            room = self._open_scratch()[len(self._rest) :]
         self._room = len(room)
         return room
 
@@ -112,8 +112,7 @@ class Decoder:
                 self._position += nbytes
                 self._finish_payload()
             else:
-                self._used += nbytes
-                self._parse()
+                self._parse(self._open_scratch()[: len(self._rest) + nbytes])
         except RemoteProtocolError as error:
             self._error = error
             raise
@@ -145,41 +144,47 @@ class Decoder:
         """
         if self._error is None:
             begun = self._hello and not self._preamble
-            if self._piece is None and not (self._length or self._used or begun):
+            if self._piece is None and not (self._length or self._rest or begun):
                 return
             self._error = RemoteProtocolError("truncated", "the stream ended inside a frame")
         raise self._error
 
-    def _parse(self) -> None:
-        start, end = self._skip_preamble(), self._used
+    def _open_scratch(self) -> memoryview:
+        # An idle connection holds none of it: there are thousands of them.
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+            self._scratch[: len(self._rest)] = self._rest
+        return self._scratch
+
+    def _parse(self, data: memoryview) -> None:
+        self._scratch = None
+        end = len(data)
+        start = self._skip_preamble(data)
         while True:
             if self._length:
-                start = self._absorb(start, end)
+                start = self._absorb(data, start)
             if self._piece is not None or self._length or end - start < HEAD_BYTES:
                 break
-            self._parse_head(start)
+            self._parse_head(data, start)
             start += HEAD_BYTES
             if not self._length:
-                start = self._take_body(start, end)
-        left = end - start
-        if start and left:
-            self._scratch[:left] = self._scratch[start:end]
-        self._used = left
+                start = self._take_body(data, start)
+        self._rest = bytes(data[start:])
 
-    def _skip_preamble(self) -> int:
+    def _skip_preamble(self, data: memoryview) -> int:
         if not self._preamble:
             return 0
-        count = min(self._used, len(PREAMBLE))
-        if self._scratch[:count] != PREAMBLE[:count]:
+        count = min(len(data), len(PREAMBLE))
+        if data[:count] != PREAMBLE[:count]:
             _not_flare()
         if count < len(PREAMBLE):
             return 0
         self._preamble = False
         return count
 
-    def _parse_head(self, start: int) -> None:
-        length, kind, flags, extra, channel, offset, crc = HEAD.unpack_from(self._scratch, start)
-        if crc32(self._scratch[start : start + _CHECKED_BYTES]) != crc:
+    def _parse_head(self, data: memoryview, start: int) -> None:
+        length, kind, flags, extra, channel, offset, crc = HEAD.unpack_from(data, start)
+        if crc32(data[start : start + _CHECKED_BYTES]) != crc:
             raise RemoteProtocolError("bad_head", "the checksum of a frame head does not match")
         if self._hello:
             if kind != Kind.HELLO:
@@ -194,40 +199,38 @@ class Decoder:
         if not flags:
             self._length, self._position = length, 0
 
-    def _take_body(self, start: int, end: int) -> int:
-        """Complete a control frame from scratch, or begin to collect its body."""
-        there = end - start
-        if there >= self._body:
+    def _take_body(self, data: memoryview, start: int) -> int:
+        """Complete a control frame from the data, or begin to collect its body."""
+        if len(data) - start >= self._body:
             stop = start + self._body
-            self._finish_body(bytes(self._scratch[start:stop]))
+            self._finish_body(bytes(data[start:stop]))
             return stop
-        self._collect(self._body, start, end)
-        return end
+        self._collect(self._body, data[start:])
+        return len(data)
 
-    def _collect(self, size: int, start: int, end: int) -> memoryview:
-        """Begin a piece with the bytes that are in scratch already."""
-        piece = memoryview(bytearray(size))
-        self._have = end - start
-        piece[: self._have] = self._scratch[start:end]
-        self._piece = piece
-        return piece
+    def _collect(self, size: int, there: memoryview) -> None:
+        """Begin a piece with the bytes that are there already."""
+        self._piece = memoryview(bytearray(size))
+        self._have = len(there)
+        self._piece[: self._have] = there
 
-    def _absorb(self, start: int, end: int) -> int:
-        """Move payload bytes from scratch to where they belong; return how far."""
+    def _absorb(self, data: memoryview, start: int) -> int:
+        """Move payload bytes from the data to where they belong; return how far."""
+        end = len(data)
         while start < end and self._length:
             lease = self._lease()
             if lease is not None:
                 count = min(len(lease), end - start)
-                lease[:count] = self._scratch[start : start + count]
+                lease[:count] = data[start : start + count]
                 start += count
                 self._position += count
                 self._finish_payload()
                 continue
             size = self._piece_size()
             if end - start < size:
-                self._collect(size, start, end)
+                self._collect(size, data[start:])
                 return end
-            self._deliver(bytes(self._scratch[start : start + size]))
+            self._deliver(bytes(data[start : start + size]))
             start += size
         return start
 
@@ -257,7 +260,9 @@ class Decoder:
         return min(stop, self._length) - self._position
 
     def _new_piece(self) -> memoryview:
-        return self._collect(self._piece_size(), 0, 0)
+        piece = self._piece = memoryview(bytearray(self._piece_size()))
+        self._have = 0
+        return piece
 
     def _deliver(self, payload: bytes | memoryview) -> None:
         self._out.append(Data(self._channel, self._offset + self._position, payload))
@@ -277,9 +282,7 @@ class Decoder:
             self._finish_body(bytes(piece))
 
     def _finish_body(self, body: bytes) -> None:
-        frame = unpack_frame(self._kind, self._channel, self._offset, body)
-        if frame is not None:
-            self._out.append(frame)
+        self._out.append(unpack_frame(self._kind, self._channel, self._offset, body))
 
 
 def _not_flare() -> NoReturn:

@@ -1,4 +1,4 @@
-"""The nine frames of the protocol, and ``Landed``, which a decoder reports for leased bytes."""
+"""The nine frames of the protocol, and what a decoder reports of others: Landed, Skipped."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ __all__ = [
     "Reset",
     "ResetCode",
     "Resume",
+    "Skipped",
 ]
 
 PROTOCOL_VERSION = 1
@@ -40,6 +41,7 @@ class ResetCode(IntEnum):
     INTERNAL = 7
     LATE = 8
     TOO_SLOW = 9
+    UNREACHABLE = 10  # a relay has lost the peer to whom the channel went on
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +158,11 @@ class Landed:
     length: int
 
 
-Frame: TypeAlias = Hello | Open | Data | Ack | Reset | Ping | Pong | Goodbye | Resume
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An optional frame of an unknown type, which has no meaning here and is only counted."""
+
+    kind: int
+
+
+Frame: TypeAlias = Hello | Open | Data | Ack | Reset | Ping | Pong | Goodbye | Resume | Skipped

@@ -80,8 +80,5 @@ class Graves:
 
 def _forget(graves: dict[int, ValueT], last: int) -> None:
     """Drop the oldest up to ``last``; when that has made room already, so have they."""
-    if last in graves:
-        for channel in list(graves):
-            del graves[channel]
-            if channel == last:
-                return
+    while last in graves:
+        del graves[next(iter(graves))]

@@ -7,10 +7,21 @@ from enum import Enum
 
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import Limits
+from flare_async.wire.budgets import Budgets, Cheap
 from flare_async.wire.events import Event, PeerHello, PeerLeft, Resumed
-from flare_async.wire.frames import PROTOCOL_VERSION, Frame, Goodbye, Hello, Landed, Resume
+from flare_async.wire.frames import (
+    PROTOCOL_VERSION,
+    Frame,
+    Goodbye,
+    Hello,
+    Landed,
+    Resume,
+    Skipped,
+)
 from flare_async.wire.graves import Graves
+from flare_async.wire.head import LENGTH_LIMIT
 from flare_async.wire.outbox import Outbox
+from flare_async.wire.pace import Pace
 from flare_async.wire.resume import Rejoining, resume_of
 from flare_async.wire.table import ChannelTable, Side
 from flare_async.wire.windows import CreditBudget
@@ -37,6 +48,7 @@ class Handshake:
     """
 
     __slots__ = (
+        "_budgets",
         "_flowing",
         "_frame_bytes",
         "_graves",
@@ -46,6 +58,7 @@ class Handshake:
         "_outbox",
         "_own",
         "_peer",
+        "_provoked",
         "_rejoining",
         "_resumable",
         "_stage",
@@ -69,10 +82,15 @@ class Handshake:
         self._outbox = Outbox()
         self._resumable = resumable
         self._graves = Graves(limits.channels)
+        # Frames that no head can describe are handed over by reference, within one process.
+        metered = frame_bytes <= LENGTH_LIMIT
+        self._budgets = Budgets(limits.channels, metered=metered)
+        self._table.pace = Pace(limits.link_bytes) if metered else None
         self._own: Hello | None = None
         self._peer: Hello | None = None
         self._stage = _Stage.GREETING
         self._flowing = False  # the stage is FLOWING: asked for every frame
+        self._provoked = 0  # channels of the peer that we reset since its last Open
         self._left = False  # the peer said Goodbye
         self._muted = False  # control frames of channels are not queued but made anew later
         self._rejoining: Rejoining | None = None  # since our Resume was written
@@ -137,7 +155,7 @@ class Handshake:
         self._stage = _Stage.GREETING
         self._outbox.greet(hello)
 
-    def _begin(self, frame: Frame | Landed) -> list[Event]:
+    def _begin(self, frame: Frame | Landed, now: float) -> list[Event]:
         """Take a frame while not everything may flow."""
         if self._stage in (_Stage.OVER, _Stage.DETACHED):
             return []
@@ -145,14 +163,16 @@ class Handshake:
         if self._stage is _Stage.GREETING:
             if not isinstance(frame, Hello):
                 raise RemoteProtocolError("hello_expected", f"the first frame is {kind}")
-            return self._greeted(frame)
+            return self._greeted(frame, now)
         if isinstance(frame, Goodbye):
             return self._goodbye(frame)
+        if isinstance(frame, Skipped):
+            return self._skipped(frame, now)
         if self._rejoining is None or not isinstance(frame, Resume):
             raise RemoteProtocolError("bad_resume", f"a Resume is due, {kind} has come")
         return self._resumed(self._rejoining, frame)
 
-    def _greeted(self, frame: Hello) -> list[Event]:
+    def _greeted(self, frame: Hello, now: float) -> list[Event]:
         version = PROTOCOL_VERSION if self._own is None else self._own.version
         if frame.version != version:
             raise RemoteProtocolError(
@@ -161,6 +181,7 @@ class Handshake:
         if frame.frame_bytes < 1:
             raise RemoteProtocolError("bad_body", f"frames of {frame.frame_bytes} bytes")
         self._check_epoch(frame)
+        self._budgets.refill(now)
         self._peer = frame
         self._frame_bytes = min(self._frame_bytes, frame.frame_bytes)
         if self._muted:
@@ -210,6 +231,10 @@ class Handshake:
         self._flowing = False
         self._stage = _Stage.OVER
         return [PeerLeft(frame.code, frame.message)]
+
+    def _skipped(self, _: Skipped, now: float) -> list[Event]:
+        self._budgets.spend(Cheap.UNKNOWN, now)
+        return []
 
     def _post(self, channel: int, frame: Frame) -> None:
         """Queue a control frame of a channel, unless it is made anew on the next link."""

@@ -19,6 +19,7 @@ __all__ = [
     "HEAD",
     "HEAD_BYTES",
     "HELLO_BYTES",
+    "LENGTH_LIMIT",
     "OFFSET_LIMIT",
     "PREAMBLE",
     "Kind",
@@ -30,6 +31,7 @@ HEAD: Final = struct.Struct(">IBBHIQI")
 HEAD_BYTES: Final = HEAD.size
 HELLO_BYTES: Final = 4096  # the longest body of a Hello
 OFFSET_LIMIT: Final = 2**63
+LENGTH_LIMIT: Final = 2**32 - 1  # of a body
 FLAG_END: Final = 0x01
 FLAG_OPTIONAL: Final = 0x80  # a receiver that does not know the type skips the frame
 

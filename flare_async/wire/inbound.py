@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from flare_async.errors import RemoteProtocolError
+from flare_async.wire.budgets import TINY_BYTES, Cheap
 from flare_async.wire.channel import ChannelState
 from flare_async.wire.events import (
     Arrived,
@@ -32,6 +33,7 @@ from flare_async.wire.frames import (
     Reset,
     ResetCode,
     Resume,
+    Skipped,
 )
 from flare_async.wire.handshake import Handshake
 
@@ -52,7 +54,7 @@ class Inbound(Handshake):
             RemoteProtocolError: it breaks the protocol; the link is to be closed.
         """
         if not self._flowing:
-            return self._begin(frame)
+            return self._begin(frame, now)
         return _HANDLERS[type(frame)](self, frame, now)
 
     def _on_hello(self, frame: Hello, _: float) -> list[Event]:
@@ -61,9 +63,12 @@ class Inbound(Handshake):
     def _on_resume(self, frame: Resume, _: float) -> list[Event]:
         raise RemoteProtocolError("bad_resume", f"a Resume of {len(frame.positions)} not due")
 
-    def _on_open(self, frame: Open, _: float) -> list[Event]:
+    def _on_open(self, frame: Open, now: float) -> list[Event]:
         if self._own is None:
             raise RemoteProtocolError("hello_expected", "an Open before our Hello was sent")
+        self._budgets.spend(Cheap.OPENS, now)
+        self._budgets.spend(Cheap.RESETS, now, self._provoked)
+        self._provoked = 0
         self._table.take_id(frame.channel)
         if self._outbox.left:
             return []
@@ -71,7 +76,7 @@ class Inbound(Handshake):
             raise RemoteProtocolError(
                 "control_flood", f"{self._outbox.control_length} answers wait to be read"
             )
-        problem = self._table.refusal(frame, self._own.window)
+        problem = self._table.refusal()
         if problem:
             self._say_reset(frame.channel, ResetCode.REFUSED, problem)
             return []
@@ -92,17 +97,22 @@ class Inbound(Handshake):
         if frame.end:
             return self._on_end(frame, now)
         payload = frame.payload
-        state = self._arrive(frame.channel, frame.offset, len(payload))
+        size = len(payload)
+        state = self._arrive(frame.channel, frame.offset, size)
         if state is None:
-            return []
-        if state.leased and not self._fits(state, len(payload), now):
+            return self._stray(now)
+        if size < TINY_BYTES and not state.urgent:
+            self._budgets.spend(Cheap.TINY, now)
+        if state.leased and not self._fits(state, size, now):
             return [self._overran(state)]
         return [Arrived(frame.channel, payload)]
 
     def _on_landed(self, frame: Landed, now: float) -> list[Event]:
         state = self._arrive(frame.channel, frame.offset, frame.length)
         if state is None:
-            return []
+            return self._stray(now)
+        if frame.length < TINY_BYTES and not state.urgent:
+            self._budgets.spend(Cheap.TINY, now)
         if state.leased and not self._fits(state, frame.length, now):
             return [self._overran(state)]
         return [LandedBytes(frame.channel, frame.length)]
@@ -134,7 +144,7 @@ class Inbound(Handshake):
     def _on_end(self, frame: Data, now: float) -> list[Event]:
         state = self._table.remote(frame.channel)
         if state is None:
-            return []
+            return self._stray(now)
         received = state.incoming.received
         if state.peer_ended or frame.offset != received:
             raise RemoteProtocolError(
@@ -145,37 +155,45 @@ class Inbound(Handshake):
         state.peer_ended = True
         return [Ended(frame.channel, frame.trailer), *self._consumed(state, 0, now)]
 
-    def _on_ack(self, frame: Ack, _: float) -> list[Event]:
+    def _on_ack(self, frame: Ack, now: float) -> list[Event]:
         state = self._table.remote(frame.channel)
         if state is None:
-            return []
+            return self._stray(now)
         window = state.outgoing
         if state.end_sent and frame.consumed == frame.limit == window.sent:
             # The credit of a direction is closed only when its end was consumed, too.
             advanced = not state.sending_done
+            idle = not advanced
             window.acknowledged = window.sent
             state.sending_done = True
             state.acknowledged()
         else:
+            # More credit for nothing consumed is told once in a while; it could be told for ever.
+            idle = frame.consumed == window.acknowledged
             advanced = window.acknowledge(frame.consumed, frame.limit)
             state.acknowledged()
             if state.sendable:
                 self._outbox.schedule(state)
+        if idle:
+            self._budgets.spend(Cheap.IDLE_ACKS, now)
         events: list[Event] = [Credited(frame.channel)] if advanced else []
         return events + self._settle(state)
 
-    def _on_reset(self, frame: Reset, _: float) -> list[Event]:
+    def _on_reset(self, frame: Reset, now: float) -> list[Event]:
+        self._budgets.spend(Cheap.RESETS, now)
         state = self._table.remote(frame.channel)
         if state is None:
             return []
         self._drop(state)
         return [WasReset(frame.channel, frame.code, frame.message)]
 
-    def _on_ping(self, frame: Ping, _: float) -> list[Event]:
+    def _on_ping(self, frame: Ping, now: float) -> list[Event]:
+        self._budgets.spend(Cheap.PINGS, now)
         self._outbox.pong(frame.nonce)
         return []
 
-    def _on_pong(self, frame: Pong, _: float) -> list[Event]:
+    def _on_pong(self, frame: Pong, now: float) -> list[Event]:
+        self._budgets.spend(Cheap.PINGS, now)
         self._graves.answered()
         return [Ponged(frame.nonce)]
 
@@ -192,6 +210,7 @@ class Inbound(Handshake):
         # later call would send the rest of them. Messages are answered, not acknowledged one by
         # one; a sender that waits for credit has sent more than a quarter of the window.
         if due or (drained and nbytes and not state.urgent):
+            state.opening = None  # who sends on a channel has it open
             self._outbox.acknowledge(state)
         return []
 
@@ -202,7 +221,6 @@ class Inbound(Handshake):
             total = state.incoming.consumed
             self._post(state.id, Ack(state.id, total, total))
             state.incoming.finish()
-            self._table.satisfy(state)
         return self._settle(state)
 
     def _settle(self, state: ChannelState) -> list[Event]:
@@ -213,7 +231,13 @@ class Inbound(Handshake):
             self._graves.finish(state.id, state.incoming.consumed)
         return [Finished(state.id)]
 
+    def _stray(self, now: float) -> list[Event]:
+        self._budgets.spend(Cheap.STRAYS, now)
+        return []
+
     def _say_reset(self, channel: int, code: int, message: str) -> None:
+        if not self._table.is_own(channel):
+            self._provoked += 1  # counted with the next Open: a command brings no time
         frame = Reset(channel, int(code), message)
         if self._resumable:
             self._graves.reset(frame)
@@ -236,4 +260,5 @@ _HANDLERS: Final[dict[type, Callable[..., list[Event]]]] = {
     Pong: Inbound._on_pong,
     Goodbye: Inbound._on_goodbye,
     Resume: Inbound._on_resume,
+    Skipped: Inbound._skipped,
 }

@@ -79,9 +79,9 @@ class Rejoining:
 
     def _reopen(self, state: ChannelState) -> Open:
         opening = state.opening
-        if opening is None or state.outgoing.acknowledged:
+        if opening is None or state.incoming.received or state.peer_ended:
             raise RemoteProtocolError(
-                "bad_resume", f"channel {state.id} was never opened, but it was acknowledged"
+                "bad_resume", f"channel {state.id} was never opened, but it was answered"
             )
         state.rewind(0, state.sending_done)
         state.outgoing.limit = self.credit

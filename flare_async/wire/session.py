@@ -36,8 +36,7 @@ class SessionMachine(Inbound):
     @property
     def has_frames(self) -> bool:
         """Whether ``frames_to_send`` would return a frame now."""
-        fed = self._peer is not None and not self._muted and self._table.feedable
-        return fed or bool(self._outbox)
+        return bool(self._outbox)
 
     def open(
         self, topic: str, header: bytes = b"", *, options: OpenOptions = _DEFAULT_OPTIONS
@@ -143,13 +142,6 @@ class SessionMachine(Inbound):
             return
         state.leased = True
         state.incoming.lease(total)
-        if state.incoming.starved:
-            self._table.satisfy(state)
-            self._outbox.acknowledge(state)
-
-    def await_credit(self) -> None:
-        """Let the budget call ``on_freed`` once more, if a channel of ours still has no credit."""
-        self._table.wait()
 
     def reset(self, channel: int, code: int, message: str) -> None:
         """Give a channel up, both directions; harmless when it is closed."""
@@ -161,6 +153,14 @@ class SessionMachine(Inbound):
     def leave(self, code: int, message: str) -> None:
         """Say Goodbye: what is queued is dropped, nothing leaves after it."""
         self._outbox.leave(Goodbye(code, clean_message(message)))
+
+    def pace(self, nbytes: int) -> None:
+        """Let the link hold about ``nbytes`` of bulk that is sent and not acknowledged.
+
+        The channels that have something to send share them evenly; by-reference links have no pace.
+        """
+        if self._table.pace is not None:
+            self._table.pace.set(nbytes)
 
     def ping(self, nonce: int) -> None:
         """Queue a Ping; dropped while the session changes its link."""
@@ -186,9 +186,6 @@ class SessionMachine(Inbound):
 
     def frames_to_send(self, budget: int) -> list[Frame]:
         """Return frames with about ``budget`` bytes of payload, at least one if any is due."""
-        if self._table.starved is not None and not self._muted:
-            for state in self._table.fed():
-                self._outbox.acknowledge(state)
         return self._outbox.take(budget, self._frame_bytes)
 
     def _to_send(self, channel: int) -> ChannelState:

@@ -8,7 +8,8 @@ from flare_async.errors import LocalProtocolError, RemoteProtocolError, Resource
 from flare_async.limits import Limits
 from flare_async.wire.channel import ChannelState, OpenOptions
 from flare_async.wire.frames import Open
-from flare_async.wire.windows import CreditBudget, ReceiveWindow, SendWindow
+from flare_async.wire.pace import Pace
+from flare_async.wire.windows import FIRST_WINDOW, CreditBudget, ReceiveWindow, SendWindow
 
 __all__ = ["ChannelTable", "Side"]
 
@@ -36,7 +37,7 @@ class ChannelTable:
         "_next_peer",
         "_resumable",
         "channels",
-        "starved",
+        "pace",
     )
 
     def __init__(
@@ -49,7 +50,7 @@ class ChannelTable:
         self._announced = 0  # ids of the peer below this one may be left out
         self._resumable = resumable
         self.channels: dict[int, ChannelState] = {}
-        self.starved: dict[int, ChannelState] | None = None  # opened while the budget was empty
+        self.pace: Pace | None = None  # of a link that carries bytes
 
     @property
     def next_own(self) -> int:
@@ -106,14 +107,10 @@ class ChannelTable:
         self._next_own = channel + 2
         window = self._own_window(options)
         state = ChannelState(channel, SendWindow(credit), window, self._resumable)
-        state.urgent = options.urgent
+        self._classify(state, urgent=options.urgent)
         state.leased = options.leased
         if options.end:
             state.close_sending()
-        if state.incoming.starved:
-            self.starved = self.starved or {}
-            self.starved[channel] = state
-            self.wait()
         self.channels[channel] = state
         return state
 
@@ -121,7 +118,9 @@ class ChannelTable:
         full = self._limits.window_bytes if options.window is None else options.window
         if options.leased or self._budget is None:
             return ReceiveWindow(full, full, None)
-        return ReceiveWindow(self._budget.fair(full), full, self._budget)
+        window = ReceiveWindow(min(full, FIRST_WINDOW), full, self._budget)
+        window.widen()
+        return window
 
     def take_id(self, channel: int) -> None:
         """Count the id of a channel that the peer opens as used.
@@ -141,14 +140,10 @@ class ChannelTable:
         """Take note that ids of the peer below ``opened`` may be left out from now on."""
         self._announced = opened
 
-    def refusal(self, frame: Open, credit: int) -> str:
+    def refusal(self) -> str:
         """Return why a channel of the peer cannot be accepted, or nothing."""
         count = len(self.channels)
-        if count >= self._limits.channels:
-            return f"{count} channels are open"
-        if self._budget is None or frame.end or self._budget.available >= credit:
-            return ""
-        return f"no credit: {credit} bytes needed, {self._budget.available} left"
+        return f"{count} channels are open" if count >= self._limits.channels else ""
 
     def accept(self, frame: Open, credit: int) -> ChannelState:
         """Add a channel of the peer, which may send ``credit`` bytes."""
@@ -160,7 +155,7 @@ class ChannelTable:
             incoming = ReceiveWindow(credit, full, self._budget)
         outgoing = SendWindow(frame.window)
         state = ChannelState(frame.channel, outgoing, incoming, self._resumable)
-        state.urgent = frame.urgent
+        self._classify(state, urgent=frame.urgent)
         state.peer_ended = state.receiving_closed = frame.end
         self.channels[frame.channel] = state
         return state
@@ -168,42 +163,15 @@ class ChannelTable:
     def drop(self, state: ChannelState) -> None:
         """Forget a channel and return its credit."""
         del self.channels[state.id]
-        self.satisfy(state)
+        state.close()
         state.incoming.finish()
 
-    def fed(self) -> list[ChannelState]:
-        """Return the channels that waited for credit and got some now."""
-        found: list[ChannelState] = []
-        for state in list(self.starved.values()) if self.starved else ():
-            if not state.incoming.grow():
-                break
-            found.append(state)
-        for state in found:
-            self.satisfy(state)
-        return found
-
-    def satisfy(self, state: ChannelState) -> None:
-        """Take note that a channel waits for credit no longer."""
-        if self.starved is not None:
-            self.starved.pop(state.id, None)
-            self.starved = self.starved or None
-
-    @property
-    def feedable(self) -> bool:
-        """Whether a channel that waits for credit would get some."""
-        if self.starved is None or self._budget is None:
-            return False
-        state = next(iter(self.starved.values()))
-        return self._budget.fair(state.incoming.full) > 0
-
-    def wait(self) -> None:
-        """Let the budget tell when credit comes back, if a channel waits for some."""
-        if self.starved is not None and self._budget is not None:
-            self._budget.wait()
+    def _classify(self, state: ChannelState, *, urgent: bool) -> None:
+        state.urgent = urgent
+        if not urgent:
+            state.pace = self.pace
 
     def close(self) -> None:
         """Forget all channels and return their credit."""
-        if self._budget is not None:
-            self._budget.forget()
         for state in list(self.channels.values()):
             self.drop(state)

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import KIB
 from flare_async.wire.head import OFFSET_LIMIT
 
-__all__ = ["ACK_SECONDS", "CreditBudget", "ReceiveWindow", "SendWindow"]
+__all__ = ["ACK_SECONDS", "FIRST_WINDOW", "CreditBudget", "ReceiveWindow", "SendWindow"]
 
 ACK_SECONDS = 1.0
+FIRST_WINDOW = 8 * KIB  # what a channel may bring before its receiver has consumed anything
 _GRAIN = 4 * KIB  # shares of a budget below this would make frames not worth their heads
 
 
 class CreditBudget:
     """Bytes of credit that several windows share, within a parent's budget if there is one.
 
-    ``on_freed`` is called, once for each ``wait``, when credit comes back to any budget of the
-    family. It may run deep inside ``give``, so it must do no more than schedule something.
+    It is for windows that grow. What a channel begins with is not taken from it, so that readers
+    who stand still, and hold all of it, cannot keep anybody else from being heard.
     """
 
-    __slots__ = ("_on_freed", "_parent", "_root", "_taken", "_waiting", "total")
+    __slots__ = ("_parent", "_taken", "total")
 
-    def __init__(
-        self,
-        total: int,
-        parent: CreditBudget | None = None,
-        on_freed: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, total: int, parent: CreditBudget | None = None) -> None:
         self.total = total
         self._parent = parent
-        self._root: CreditBudget = self if parent is None else parent._root
-        self._on_freed = on_freed
         self._taken = 0
-        self._waiting: dict[CreditBudget, Callable[[], None]] | None = None  # at the root only
 
     @property
     def available(self) -> int:
@@ -67,21 +58,6 @@ class CreditBudget:
         self._taken -= nbytes
         if self._parent is not None:
             self._parent.give(nbytes)
-        elif self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            for on_freed in waiting.values():
-                on_freed()
-
-    def wait(self) -> None:
-        """Ask for one call of ``on_freed``; asking twice is asking once."""
-        if self._on_freed is not None:
-            self._root._waiting = self._root._waiting or {}
-            self._root._waiting[self] = self._on_freed
-
-    def forget(self) -> None:
-        """Wait no longer; harmless when it does not."""
-        if self._root._waiting is not None:
-            self._root._waiting.pop(self, None)
 
     def fair(self, wanted: int) -> int:
         """Return the part of ``wanted`` to take: at most half of what is left, and no crumbs.
@@ -137,7 +113,7 @@ class SendWindow:
 
 
 class ReceiveWindow:
-    """The receiver's side of one direction; its size is taken from a budget, if there is one."""
+    """The receiver's side of one direction; what it grows by is taken from a budget, if any."""
 
     __slots__ = (
         "_acked",
@@ -156,8 +132,8 @@ class ReceiveWindow:
 
     def __init__(self, initial: int, full: int, budget: CreditBudget | None) -> None:
         self._budget = budget
-        self._size = initial if budget is None else budget.take(initial)
-        self._held = 0 if budget is None else self._size
+        self._size = initial
+        self._held = 0
         self._leased = False
         self.full = full
         self._acked = 0
@@ -168,14 +144,13 @@ class ReceiveWindow:
         self.total = OFFSET_LIMIT  # bytes that may come in all, where memory for no more is leased
 
     @property
-    def starved(self) -> bool:
-        """Whether the budget had nothing for this window so far."""
-        return self._size == 0 < self.full
-
-    @property
     def moved(self) -> bool:
-        """Whether the sender must be told what it cannot know from the opening of the channel."""
-        return self.limit > self.consumed and (self.consumed > 0 or self.limit > self.first)
+        """Whether the sender must be told what it cannot know from the opening of the channel.
+
+        Never of a window without any credit: its limit would look like that of a final Ack. But
+        of one that was consumed to its limit: the Ack that raises it is what was lost.
+        """
+        return self.consumed > 0 or self.limit > self.first
 
     def arrive(self, offset: int, nbytes: int) -> None:
         """Count bytes that arrived.
@@ -215,12 +190,16 @@ class ReceiveWindow:
         self._acked_at = now
         return True
 
-    def grow(self) -> bool:
-        """Draw credit towards the full size; return whether the window has any now."""
+    def grow(self) -> None:
+        """Draw credit towards the full size, as far as the budget allows."""
         missing = self.full - self._size
         if missing > 0:
             self._size += self._draw(missing)
-        return self._size > 0
+
+    def widen(self) -> None:
+        """Grow before the peer is told any limit: an Open will tell it."""
+        self.grow()
+        self.limit = self.first = self._size
 
     def ack(self) -> tuple[int, int]:
         """Return (consumed, limit) for an acknowledgement; the window grows as the budget allows.

@@ -15,16 +15,14 @@ from flare_async.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from flare_async.limits import KIB, Limits
+from flare_async.limits import Limits
 from flare_async.net.clock import LoopClock
 from flare_async.net.session import Session
 from flare_async.net.watchdog import Watchdog
 from flare_async.testing.link_checks import HELLO
 from flare_async.testing.pair import connected
-from flare_async.testing.recorder import Recorder
-from flare_async.transports.memory import memory_pair
-from flare_async.wire.frames import Ack, Goodbye, Hello, Open, Reset, ResetCode
-from flare_async.wire.session import OpenOptions, Side
+from flare_async.wire.frames import Goodbye, Hello, Open, Reset, ResetCode
+from flare_async.wire.session import OpenOptions
 from tests.net.peers import (
     cancelled_at,
     lone_session,
@@ -210,37 +208,6 @@ def test_reset_channels_do_not_pile_up(sim):
                 return len(session._lobby.channels) <= 4, len(session.channels), session.ended
 
     assert sim(main) == (True, 0, False)
-
-
-def test_credit_that_one_session_frees_wakes_the_channels_of_another(sim):
-    """What waits for credit of the process gets it, whoever gives it back; no traffic is needed."""
-    few = 64 * KIB
-    limits = Limits(
-        process_bytes=few, link_bytes=few, window_bytes=few, frame_bytes=few, control_bytes=KIB
-    )
-
-    async def main():
-        async with lone_session(limits) as (first, far, recorder):
-            (other, end), told = memory_pair(), Recorder()
-            second = Session(other, Side.CONNECTOR, first.endpoint)
-            far.start(recorder)
-            end.start(told)
-            for link, session in ((far, first), (end, second)):
-                link.send_soon([HELLO])
-                await session.__aenter__()
-            held = [first.open("held") for _ in range(12)]
-            second.open("starved")
-            await asyncio.sleep(1)
-            before = [frame for frame in told.frames if isinstance(frame, Ack)]
-            for channel in held:
-                channel.reset()
-            await asyncio.sleep(1)
-            acks = [frame.limit for frame in told.frames if isinstance(frame, Ack)]
-            for session in (first, second):
-                await session.__aexit__(None, None, None)
-            return before, acks, first.endpoint.budget.available
-
-    assert sim(main) == ([], [3 * few // 4], few)
 
 
 def test_a_session_whose_link_has_ended_before_starts_no_heartbeat(sim):

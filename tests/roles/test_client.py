@@ -78,7 +78,7 @@ def test_a_failure_fits_one_control_message_whatever_its_text(sim, scheme):
     worker = Trains(error=TrainingFailed("a", "\udcff" + "€" * 9_000, "€" * 90_000))
 
     async def main():
-        limits = Limits(control_bytes=1024)
+        limits = Limits(control_bytes=1024, channels=64)
         async with federation({"a": worker, "b": Trains()}, scheme=scheme, limits=limits) as made:
             await made.play(quorum=1)
             return made.seen.records[0, "a"].reason

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flare_async.limits import Limits
 from flare_async.wire.codec import Decoder, encode
 from flare_async.wire.events import Event
-from flare_async.wire.frames import Data, Frame, Hello, Landed
+from flare_async.wire.frames import Data, Frame, Hello, Landed, Resume
 from flare_async.wire.session import SessionMachine, Side
 from flare_async.wire.windows import CreditBudget
 from tests.wire.pair import WINDOW
 
-__all__ = ["Cable", "End", "hello_of"]
+__all__ = ["RESUMED_LIMITS", "Cable", "End", "compared", "connected", "hello_of", "rejoined"]
 
 Take = Callable[[SessionMachine, Frame | Landed], list[Event]]
 Lease = Callable[[SessionMachine, int, int, int], memoryview | None]
@@ -34,7 +35,8 @@ class End:
     epoch: int = 0
     attached: bool = True
     coming: bytearray = field(default_factory=bytearray)
-    payload: dict[int, int] = field(default_factory=dict)  # bytes framed by this end, by channel
+    framed: Counter[int] = field(default_factory=Counter)  # payload bytes, by channel
+    position: Counter[int] = field(default_factory=Counter)  # where the last payload frame ended
 
 
 class Cable:
@@ -91,7 +93,8 @@ class Cable:
         assert end.attached or not frames
         for frame in frames:
             if isinstance(frame, Data) and frame.payload:
-                end.payload[frame.channel] = end.payload.get(frame.channel, 0) + len(frame.payload)
+                end.framed[frame.channel] += len(frame.payload)
+                end.position[frame.channel] = frame.offset + len(frame.payload)
             if self.alive and end.epoch == self.epoch:
                 there.coming += b"".join(encode(frame))
         return frames
@@ -108,15 +111,13 @@ class Cable:
             seen += self.take(machine, frame)
         return seen
 
-    def cut(
-        self, arriving: tuple[int, int] = (0, 0), noticed: tuple[bool, bool] = (True, True)
-    ) -> None:
-        """Cut the link after a last few bytes have arrived each way."""
+    def cut(self, arriving: tuple[int, int] = (0, 0), *, noticed: bool = True) -> None:
+        """Cut the link after a last few bytes have arrived each way; the acceptor may notice."""
         self.alive = False
-        for end, count, notices in zip(self.ends.values(), arriving, noticed, strict=True):
+        for end, count in zip(self.ends.values(), arriving, strict=True):
             self.deliver(end.machine, count)
             end.coming.clear()
-            if notices or end.machine is self.a:
+            if noticed or end.machine is self.a:
                 end.machine.detach()
                 end.attached = False
 
@@ -150,3 +151,29 @@ class Cable:
                     moved = True
                     seen[other] += self.deliver(other)
         return seen
+
+
+RESUMED_LIMITS = Limits(channels=4)
+
+
+def connected(budgets: tuple[CreditBudget | None, CreditBudget | None] = (None, None)) -> Cable:
+    """Return two machines that know each other."""
+    return Cable(RESUMED_LIMITS, 100, budgets).greet()
+
+
+def compared(cable: Cable) -> None:
+    """Attach another link, up to where ``a`` has the peer's Resume and has not sent its own."""
+    cable.reattach()
+    cable.emit(cable.a)
+    cable.deliver(cable.b)
+    cable.emit(cable.b)
+    cable.deliver(cable.a)
+
+
+def rejoined(cable: Cable) -> list[Frame]:
+    """Let both sides go on over another link; return what ``a`` sends behind its Resume."""
+    compared(cable)
+    resume, *frames = cable.emit(cable.a)
+    assert isinstance(resume, Resume)
+    cable.deliver(cable.b)
+    return frames

@@ -8,7 +8,19 @@ from zlib import crc32
 from hypothesis import strategies as st
 
 from flare_async.wire.fields import is_message, is_name
-from flare_async.wire.frames import Ack, Data, Frame, Goodbye, Hello, Open, Ping, Pong, Reset
+from flare_async.wire.frames import (
+    Ack,
+    Data,
+    Frame,
+    Goodbye,
+    Hello,
+    Open,
+    Ping,
+    Pong,
+    Position,
+    Reset,
+    Resume,
+)
 
 CHANNELS = st.integers(1, 2**32 - 1)
 OFFSETS = st.integers(0, 2**62)
@@ -42,6 +54,12 @@ PAYLOADS = st.builds(Data, CHANNELS, OFFSETS, st.binary(min_size=1, max_size=300
 ENDS = st.builds(
     Data, CHANNELS, OFFSETS, st.just(b""), st.just(value=True), st.binary(max_size=1024)
 )
+POSITIONS = st.lists(
+    st.builds(Position, CHANNELS, OFFSETS, st.booleans()),
+    max_size=10,
+    unique_by=lambda position: position.channel,
+).map(lambda found: tuple(sorted(found, key=lambda position: position.channel)))
+RESUMES = st.builds(Resume, st.integers(1, 2**32 + 1), st.integers(1, 2**32 + 1), POSITIONS)
 SMALL: st.SearchStrategy[Frame] = st.one_of(
     OPENS,
     PAYLOADS,
@@ -51,6 +69,7 @@ SMALL: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Ping, st.integers(0, 2**64 - 1)),
     st.builds(Pong, st.integers(0, 2**64 - 1)),
     st.builds(Goodbye, CODES, MESSAGES),
+    RESUMES,
 )
 A_HELLO = Hello(1, "site-1", b"s" * 16, 0, b"token", "client", 65536, 2**20)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import Limits
 from flare_async.wire.codec import HEAD_BYTES, PREAMBLE, Decoder, encode
-from flare_async.wire.frames import Data, Frame, Ping
+from flare_async.wire.frames import Data, Frame, Ping, Skipped
 from flare_async.wire.head import Kind
 from tests.wire.strategies import A_HELLO, SMALL, forged, forged_head
 
@@ -86,7 +86,10 @@ def test_an_error_is_raised_again_by_every_later_call() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (forged(9), "unknown_frame"),
+        (forged(10), "unknown_frame"),
+        (forged(Kind.RESUME, bytes(16), place=(1, 0)), "bad_head"),
+        (forged(Kind.RESUME, bytes(16), place=(0, 1)), "bad_head"),
+        (forged_head(LIMITS.control_bytes + 1, Kind.RESUME), "bad_length"),
         (forged(0), "unknown_frame"),
         (forged(Kind.PING, flags=0x80), "bad_flags"),
         (forged(Kind.DATA, b"x", flags=2, place=(1, 0)), "bad_flags"),
@@ -123,9 +126,9 @@ def test_a_payload_of_exactly_frame_bytes_is_accepted() -> None:
 
 @pytest.mark.parametrize("size", [0, 10, 5000])
 def test_an_unknown_optional_frame_is_skipped(size: int) -> None:
-    """A later version may send what this one need not understand."""
+    """A later version may send what this one need not understand; only its type is told."""
     data = forged(77, bytes(size), flags=0x81, extra=3, place=(5, 6)) + encode(Ping(4))[0]
-    assert Decoder(limits=LIMITS, preamble=False).feed(data) == [Ping(4)]
+    assert Decoder(limits=LIMITS, preamble=False).feed(data) == [Skipped(77), Ping(4)]
 
 
 @pytest.mark.parametrize(
