@@ -13,6 +13,7 @@ from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
 from flare_async.wire.frames import Data
+from flare_async.wire.frames import Data
 from flare_async.wire.session import SessionMachine
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Pump:
         "_pending",
         "_progress",
         "_running",
+        "_sent",
         "_tasks",
         "_turn",
         "_watch",
@@ -54,8 +56,9 @@ class Pump:
         self._machine = machine
         self._limits = limits
         self._on_stall = on_stall
-        # One bulk frame a turn: the link's own mark then decides whether another one may follow.
+        # The bytes of one bulk frame in each turn of the loop, in one frame or in shorter ones.
         self._turn = sys.maxsize if link.by_reference else min(link.frame_bytes, limits.frame_bytes)
+        self._sent = 0
         self._flushing = False
         self._running = False
         self._ended = False
@@ -78,12 +81,13 @@ class Pump:
         self._flushing = True
         try:
             while self._machine.has_frames:
-                if not self._link.writable:
+                if not self._link.writable or self._sent >= self._turn:
                     self._resume_later()
                     return
                 frames = self._machine.frames_to_send(self._turn)
                 if not frames:
                     return
+                self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
                 self._link.send_soon(frames)
                 if type(frames[-1]) is Data:  # control frames come first
                     self.sent = self._clock.now()
@@ -119,15 +123,19 @@ class Pump:
                 await self._link.wait_writable()
             finally:
                 self._disarm()
-            # A link that stays writable would otherwise keep the loop to itself.
+            # A link that stays writable would otherwise keep the loop to itself, and what arrives
+            # meanwhile would be answered behind all that the system's buffers take.
             await asyncio.sleep(0)
+            self._sent = 0
             self.flush()
             if self._idle:
                 await self._park()
 
     @property
     def _idle(self) -> bool:
-        return not self._ended and (self._link.writable or not self._machine.has_frames)
+        if self._ended or not self._machine.has_frames:
+            return not self._ended
+        return self._link.writable and self._sent < self._turn
 
     async def _park(self) -> None:
         self._parked = asyncio.get_running_loop().create_future()

@@ -219,6 +219,9 @@ def _ack_of(state: ChannelState) -> Ack:
 def _take_turns(turns: Turns, found: list[Frame], budget: int, frame_bytes: int) -> int:
     while turns and budget > 0:
         channel, state = next(iter(turns.items()))
+        if not state.sendable:  # its share of the link has shrunk; an acknowledgement is on its way
+            del turns[channel]
+            continue
         frame: Data = state.next_frame(frame_bytes)
         found.append(frame)
         budget -= len(frame.payload)
