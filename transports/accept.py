@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from typing import Generic, Self, TypeVar
 
 from flare_async.net.link import Link
 
-__all__ = ["AcceptQueue", "begin"]
+__all__ = ["ACCEPT_BURST", "AcceptQueue", "begin"]
+
+ACCEPT_BURST = 64  # connections that are accepted in one turn of the loop
+BACKLOG = 4096  # those that may wait for it: clients reconnect all at once after a restart
 
 LinkT = TypeVar("LinkT", bound=Link)
 
@@ -59,13 +64,18 @@ class AcceptQueue(Generic[LinkT]):
 
 
 async def begin(server: asyncio.AbstractServer) -> None:
-    """Let a server that was made without ``start_serving`` accept.
+    """Let a server that was made with ``ACCEPT_BURST`` and without ``start_serving`` accept.
 
     Waits for one turn of the loop; cancelling in it leaves no open socket, where asyncio's own
-    ``create_server(start_serving=True)`` would.
+    ``create_server(start_serving=True)`` would. The system's queue is longer than the burst:
+    asyncio tries as often as its ``backlog`` at each event and, where no descriptor is left,
+    reports and repeats each of these tries.
     """
     try:
         await server.start_serving()
+        for listening in getattr(server, "sockets", ()):
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(BACKLOG)
     except BaseException:
         server.close()
         raise

@@ -10,12 +10,10 @@ from urllib.parse import urlsplit
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
-from flare_async.transports.accept import begin
+from flare_async.transports.accept import ACCEPT_BURST, begin
 from flare_async.transports.stream import LOCAL_FRAME, REMOTE_FRAME, StreamLink, StreamListener
 
 __all__ = ["TcpTransport", "frame_for", "serve", "split_address"]
-
-BACKLOG = 4096  # clients reconnect all at once after a server's restart
 
 
 class TcpTransport:
@@ -67,7 +65,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(
-            factory, host, port, backlog=BACKLOG, reuse_address=True, start_serving=False
+            factory, host, port, backlog=ACCEPT_BURST, reuse_address=True, start_serving=False
         )
         await begin(server)
     except OSError as exc:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.limits import Limits
-from flare_async.transports.accept import begin
+from flare_async.transports.accept import ACCEPT_BURST, begin
 from flare_async.transports.stream import LOCAL_FRAME, StreamLink, StreamListener
 
 __all__ = ["UnixTransport"]
@@ -54,7 +54,7 @@ class UnixTransport:
             server = await asyncio.get_running_loop().create_unix_server(
                 lambda: StreamLink(self._limits, LOCAL_FRAME, listener.made),
                 str(path),
-                backlog=4096,
+                backlog=ACCEPT_BURST,
                 start_serving=False,
             )
         except OSError as exc:

@@ -10,7 +10,7 @@ from flare_async.errors import ConnectFailed
 from flare_async.limits import Limits
 from flare_async.net.credentials import Credentials, peer_name
 from flare_async.net.rng import SystemRandom
-from flare_async.transports.tcp import BACKLOG, frame_for
+from flare_async.transports.tcp import frame_for
 from flare_async.transports.websocket_address import Place
 from flare_async.transports.websocket_dial import dial
 from flare_async.transports.websocket_link import SCRATCH_BYTES, WebSocketLink, Wiring
@@ -66,7 +66,7 @@ class WsTransport:
         wiring = self._wiring(dialled=False)
         listener = WebSocketListener(self._limits, place, wiring, frame_for(place.host))
         try:
-            await listener.listen(await self._server_context(), BACKLOG)
+            await listener.listen(await self._server_context())
         except OSError as exc:
             hint = "choose another port, or 0 for a free one"
             raise ConnectFailed(address, exc.strerror or str(exc), hint) from exc

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from flare_async.limits import Limits
 from flare_async.net.credentials import peer_name
-from flare_async.transports.accept import AcceptQueue
+from flare_async.transports.accept import ACCEPT_BURST, AcceptQueue, begin
 from flare_async.transports.byte_link import shown_address
 from flare_async.transports.websocket_address import Place
 from flare_async.transports.websocket_dial import accept_key
@@ -45,7 +45,7 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
         self._listening: asyncio.Server | None = None
         self._http = web.Server(self._handle, handler_cancellation=True)
 
-    async def listen(self, tls: ssl.SSLContext | None, backlog: int) -> None:
+    async def listen(self, tls: ssl.SSLContext | None) -> None:
         """Bind; ``address`` then has the real port.
 
         Raises:
@@ -58,11 +58,13 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
             place.host,
             place.port,
             ssl=tls,
-            backlog=backlog,
+            backlog=ACCEPT_BURST,
+            start_serving=False,
             reuse_address=True,
             ssl_handshake_timeout=limits.handshake_timeout if secure else None,
             ssl_shutdown_timeout=limits.shutdown_timeout if secure else None,
         )
+        await begin(server)
         self._listening = server
         port = server.sockets[0].getsockname()[1]
         self.address = str(Place(place.scheme, place.host, port, place.path))

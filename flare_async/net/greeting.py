@@ -9,9 +9,9 @@ from flare_async.errors import FlareError, HandshakeFailed, RemoteProtocolError
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.link import Link
 from flare_async.net.outflow import wake
-from flare_async.wire.frames import Frame, Goodbye, Hello, Landed, ResetCode
+from flare_async.wire.frames import PROTOCOL_VERSION, Frame, Goodbye, Hello, Landed, ResetCode
 
-__all__ = ["Greeting"]
+__all__ = ["Greeting", "told"]
 
 EARLY_FRAMES = 8  # an honest peer sends nothing behind its hello until it has ours
 
@@ -77,5 +77,12 @@ class Greeting:
         self._over = True
         self._error = error
         if isinstance(error, RemoteProtocolError):
-            self.refuse(ResetCode.PROTOCOL, error.reason)
+            self.refuse(ResetCode.PROTOCOL, told(error))
         wake(self._waiter)
+
+
+def told(error: RemoteProtocolError) -> str:
+    """Return what a peer is told about its mistake: the rule, and never what it had sent."""
+    if error.reason == "version":
+        return f"version: this side speaks {PROTOCOL_VERSION}"
+    return error.reason

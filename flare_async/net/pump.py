@@ -13,7 +13,6 @@ from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
 from flare_async.wire.frames import Data
-from flare_async.wire.frames import Data
 from flare_async.wire.session import SessionMachine
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from flare_async.net.continuity import Continuity, Lifeline, handshake_error
 from flare_async.net.dispatch import handle, land
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.flow import Flow
+from flare_async.net.greeting import told
 from flare_async.net.link import Link
 from flare_async.net.lobby import Lobby
 from flare_async.wire.events import Opened
@@ -261,7 +262,7 @@ class Session:
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """End the session because of what the peer did, and tell it so."""
-        self.leave(int(ResetCode.PROTOCOL), error.reason, error)
+        self.leave(int(ResetCode.PROTOCOL), told(error), error)
 
     def leave(self, code: int, message: str, error: FlareError | None = None) -> None:
         """Say goodbye and end; the owner of the block closes the link, after what was queued."""

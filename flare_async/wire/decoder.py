@@ -176,7 +176,7 @@ class Decoder:
             return 0
         count = min(len(data), len(PREAMBLE))
         if data[:count] != PREAMBLE[:count]:
-            _not_flare()
+            _not_ours(bytes(data[:count]))
         if count < len(PREAMBLE):
             return 0
         self._preamble = False
@@ -283,6 +283,14 @@ class Decoder:
 
     def _finish_body(self, body: bytes) -> None:
         self._out.append(unpack_frame(self._kind, self._channel, self._offset, body))
+
+
+def _not_ours(start: bytes) -> NoReturn:
+    if start[:-1] == PREAMBLE[:-1]:
+        raise RemoteProtocolError(
+            "version", f"the peer speaks format {start[-1]}, this side format {PREAMBLE[-1]}"
+        )
+    _not_flare()
 
 
 def _not_flare() -> NoReturn:

@@ -37,7 +37,6 @@ class ShelfOf:
     def __init__(self, source: TensorSet, limits: Limits) -> None:
         self._source, self._limits = source, limits
         self._shelf = None
-        self._waiting = []
 
     def put(self, accepted) -> TensorRef:
         """Offer; the tasks are those of the accepting end."""

@@ -55,14 +55,11 @@ class Validates:
     """A worker that brings metrics only: the digest of the model that it has received."""
 
     def __init__(self):
-        self.digests, self.began, self.may_end = [], anyio.Event(), anyio.Event()
-        self.may_end.set()
+        self.digests = []
 
     async def run(self, task):
         """Work on one task."""
         self.digests.append(task.tensors.model_digest())
-        self.began.set()
-        await self.may_end.wait()
         return SiteResult(None, "FULL", {"bytes": float(task.tensors.nbytes)})
 
 

@@ -84,7 +84,7 @@ def test_f39_a_server_refuses_another_versions_site_with_both_numbers(version):
     """The server's log has both; the site gets the server's Hello, which has the other one."""
     answer, log = leaving_nothing(lambda: refused(hello(version=version)))
     assert [type(frame) for frame in answer] == [Hello, Goodbye]
-    assert (answer[0].version, answer[1].message) == (PROTOCOL_VERSION, "version")
+    assert (answer[0].version, answer[1].message) == (PROTOCOL_VERSION, "version: this side speaks 1")
     assert f"'s0' speaks version {version}, this side {PROTOCOL_VERSION}" in log
 
 
@@ -96,7 +96,7 @@ def test_f39_a_site_refuses_another_versions_server_with_both_numbers(version):
     assert f"'server' speaks version {version}, this side {PROTOCOL_VERSION}" in left
     assert dials == 1
     assert [type(frame) for frame in said] == [Hello, Goodbye]
-    assert (said[0].version, said[1].message) == (PROTOCOL_VERSION, "version")
+    assert (said[0].version, said[1].message) == (PROTOCOL_VERSION, "version: this side speaks 1")
 
 
 @OTHERS
@@ -106,7 +106,8 @@ def test_f39_another_versions_preamble_is_refused_before_anything_is_parsed(vers
     answer, log = leaving_nothing(lambda: refused(forged))
     assert [type(frame) for frame in answer] == [Hello, Goodbye]
     assert answer[0].version == PROTOCOL_VERSION
-    assert "flare_async" in log
+    assert answer[1].message == f"version: this side speaks {PROTOCOL_VERSION}"
+    assert f"the peer speaks format {version}, this side format 1" in log
 
 
 @pytest.mark.parametrize(

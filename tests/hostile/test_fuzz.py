@@ -31,7 +31,7 @@ with watch:
     assert watch.seen == [], watch.seen
     open(os.devnull, "w").close()
     compile("1", "x", "eval")
-    exec("import colorsys")
+    exec("import tabnanny")
     marshal.loads(marshal.dumps(1))
     socket.socket().close()
 found = {entry.split()[0] for entry in watch.seen}
