@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-RUNS = {"numpy_fedavg", "own_recipe", "torch_fedavg"}
+RUNS = {"model_exchange", "numpy_fedavg", "own_recipe", "torch_fedavg"}
 
 
 def load(name):
@@ -47,6 +47,15 @@ def test_the_torch_example_learns_and_leaves_both_kinds_of_file(capsys):
     kept = {path.name for path in run.folder.iterdir()}
     assert {"FL_global_model.safetensors", "FL_global_model.pt"} <= kept
     assert "completed" in capsys.readouterr().out
+
+
+def test_a_model_is_exchanged_and_only_what_changed_is_sent_again(capsys):
+    """The second version is 400 bytes on its way into memory, and whole into a file."""
+    found = load("model_exchange")["main"]()
+    assert (found.nbytes, dict(found.aliases)) == (1_000_400, {"tied": "body"})
+    said = capsys.readouterr().out
+    assert "served: {'reader': 1000400}\nserved: {'reader': 1000800}" in said
+    assert "received: 1000400 bytes, and a file of 10006" in said
 
 
 def test_the_median_is_not_moved_by_a_broken_site(capsys):

@@ -14,10 +14,16 @@ is offered is read through a ``TensorSource``.
 *Pull.* A reader writes into a ``TensorSink``: it asks where a range may land, writes, verifies, and
 says that it has landed; ranges may come in any order and may be asked for again. Over a memory
 link the sink adopts the owner's memory instead. A sink shows nothing before it is whole, so a
-destination is never a live model.
+destination is never a live model. A tensor whose digest (blake3) is not that of its closing frame
+is mended: the digests of its chunks (xxh3) tell which of them to pull again.
+
+*Files.* A ``FileSource`` offers a file that need not fit into memory, a ``FileSink`` receives one;
+of either a few MiB are in memory. ``serve_tensors`` and ``reach_tensors`` are a shelf and a
+downloader for programs without roles.
 
 *Stage.* An update arrives in a sink of the round's ``Reducer`` and waits there, in memory up to
-``Limits.staging_bytes`` and beyond that in a nameless file, until it is whole.
+``Limits.staging_bytes`` and beyond that in a nameless file, until it is whole. ``RepulledMean``
+keeps none of them and pulls them again to add.
 
 *Commit.* A whole update is admitted (names, exact types, shapes, finite values, weight) or refused
 with a reason that names the site; refused, it has touched nothing. Admitted, it enters the sum
@@ -35,12 +41,28 @@ times model, whatever the number of sites.
 from __future__ import annotations
 
 from flare_async.transfer.admission import Admission
+from flare_async.transfer.content import ContentCache
 from flare_async.transfer.digest import DigestBuilder, chunk_digests, tensor_digest
+from flare_async.transfer.downloader import Downloader
+from flare_async.transfer.exchange import (
+    TensorReader,
+    TensorServer,
+    reach_tensors,
+    read_ref,
+    ref_text,
+    serve_tensors,
+)
+from flare_async.transfer.fetching import FetchReport
+from flare_async.transfer.file_sink import FileSink
+from flare_async.transfer.file_source import FileSource
 from flare_async.transfer.files import file_chunks, read_file
 from flare_async.transfer.manifest import Manifest
 from flare_async.transfer.mean import MeanOptions, MeanStatistics, WeightedMean
 from flare_async.transfer.pool import SlotPool
+from flare_async.transfer.pull import LayoutCache, TensorRef
 from flare_async.transfer.reducer import Reducer
+from flare_async.transfer.repull import RepulledMean
+from flare_async.transfer.shelf import Offer, Shelf
 from flare_async.transfer.sink import MemorySink, TensorSink
 from flare_async.transfer.source import MemorySource, TensorSource
 from flare_async.transfer.spec import TensorSpec
@@ -48,14 +70,26 @@ from flare_async.transfer.tensors import TensorSet
 
 __all__ = [
     "Admission",
+    "ContentCache",
     "DigestBuilder",
+    "Downloader",
+    "FetchReport",
+    "FileSink",
+    "FileSource",
+    "LayoutCache",
     "Manifest",
     "MeanOptions",
     "MeanStatistics",
     "MemorySink",
     "MemorySource",
+    "Offer",
     "Reducer",
+    "RepulledMean",
+    "Shelf",
     "SlotPool",
+    "TensorReader",
+    "TensorRef",
+    "TensorServer",
     "TensorSet",
     "TensorSink",
     "TensorSource",
@@ -63,6 +97,10 @@ __all__ = [
     "WeightedMean",
     "chunk_digests",
     "file_chunks",
+    "reach_tensors",
     "read_file",
+    "read_ref",
+    "ref_text",
+    "serve_tensors",
     "tensor_digest",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from flare_async.transfer.kernel import is_always_finite, not_finite
 from flare_async.transfer.source import MemorySource, TensorSource
 from flare_async.transfer.spec import TensorSpec, differences
 from flare_async.transfer.tensors import TensorSet
+from flare_async.wire.fields import shown
 
 __all__ = ["MAX_WEIGHT", "Admission"]
 
@@ -72,8 +72,8 @@ class Admission:
         Raises:
             UpdateRefused: it is no number above 0 and up to 2**53.
         """
-        if not _is_number(weight) or not math.isfinite(weight) or not 0 < weight <= MAX_WEIGHT:
-            raise UpdateRefused(site, f"weight {weight!r:.40} is not above 0 and up to 2**53")
+        if not _is_number(weight) or not 0 < weight <= MAX_WEIGHT:  # nor is NaN in that range
+            raise UpdateRefused(site, f"weight {shown(weight)} is not above 0 and up to 2**53")
 
     def check_specs(self, site: str, specs: Sequence[TensorSpec]) -> None:
         """Check names, types and shapes alone.

@@ -70,18 +70,40 @@ class Arrivals:
         Raises:
             TransferError: no such tensor, beyond its end, landed already, or not open.
         """
+        coverage = self.within(name, offset, nbytes)
+        end = offset + nbytes
+        if coverage.overlaps(offset, end):
+            raise TransferError(f"tensor {name!r}: bytes {offset} to {end} landed already")
+        return coverage
+
+    def within(self, name: str, offset: int, nbytes: int) -> Coverage:
+        """Return the coverage of a tensor that has this range, landed or not.
+
+        Raises:
+            TransferError: no such tensor, beyond its end, or not open.
+        """
         self.expect(SinkState.OPEN, f"tensor {name!r}")
         coverage = self._coverage.get(name)
         if coverage is None:
             raise TransferError(f"tensor {name!r}: not expected here")
-        end = offset + nbytes
-        if not coverage.within(offset, end):
+        if not coverage.within(offset, offset + nbytes):
             raise TransferError(
-                f"tensor {name!r}: bytes {offset} to {end} lie beyond its {coverage.size}"
+                f"tensor {name!r}: bytes {offset} to {offset + nbytes} lie beyond its "
+                f"{coverage.size}"
             )
-        if coverage.overlaps(offset, end):
-            raise TransferError(f"tensor {name!r}: bytes {offset} to {end} landed already")
         return coverage
+
+    def there(self, name: str, offset: int, nbytes: int) -> None:
+        """Check that every byte of a range has landed.
+
+        Raises:
+            TransferError: no such tensor, beyond its end, not landed, or not open.
+        """
+        coverage = self.within(name, offset, nbytes)
+        if not coverage.covers(offset, offset + nbytes):
+            raise TransferError(
+                f"tensor {name!r}: bytes {offset} to {offset + nbytes} have not landed"
+            )
 
     def whole(self, name: str, view: memoryview) -> Coverage:
         """Return the coverage of a tensor that ``view`` is to become, whole.
@@ -100,10 +122,18 @@ class Arrivals:
         Raises:
             TransferError: bytes are missing; the message names the first such tensor.
         """
+        self.check_whole()
+        self.state = SinkState.FINISHED
+
+    def check_whole(self) -> None:
+        """Check that every byte has landed.
+
+        Raises:
+            TransferError: bytes are missing; the message names the first such tensor.
+        """
         self.expect(SinkState.OPEN, "finish")
         for name, coverage in self._coverage.items():
             if not coverage.complete:
                 raise TransferError(
                     f"tensor {name!r}: {coverage.covered} of {coverage.size} bytes landed"
                 )
-        self.state = SinkState.FINISHED

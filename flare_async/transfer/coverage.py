@@ -41,6 +41,11 @@ class Coverage:
         after = bisect.bisect_right(self._ends, start)
         return start < end and after < len(self._starts) and self._starts[after] < end
 
+    def covers(self, start: int, end: int) -> bool:
+        """Return whether all bytes of the range have arrived."""
+        at = bisect.bisect_right(self._starts, start) - 1
+        return start == end or (at >= 0 and end <= self._ends[at])
+
     def add(self, start: int, end: int) -> None:
         """Note a range that is within the tensor and overlaps nothing."""
         if start == end:
@@ -58,3 +63,12 @@ class Coverage:
         else:
             self._starts.insert(at, start)
             self._ends.insert(at, end)
+
+    def remove(self, start: int, end: int) -> None:
+        """Forget that any byte of a range has arrived."""
+        kept = []
+        for begin, stop in zip(self._starts, self._ends, strict=True):
+            kept += [(begin, min(stop, start)), (max(begin, end), stop)]
+        kept = [(begin, stop) for begin, stop in kept if begin < stop]
+        self._starts = [begin for begin, _ in kept]
+        self._ends = [stop for _, stop in kept]

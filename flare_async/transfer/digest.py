@@ -12,6 +12,7 @@ from flare_async.limits import MIB
 __all__ = [
     "CHUNK",
     "CHUNK_DIGEST",
+    "TENSOR_DIGEST",
     "DigestBuilder",
     "TensorHasher",
     "chunk_digests",
@@ -21,6 +22,7 @@ __all__ = [
 
 CHUNK: Final = MIB
 CHUNK_DIGEST: Final = 8  # bytes of one chunk's xxh3_64, big-endian
+TENSOR_DIGEST: Final = 32  # bytes of a tensor's blake3
 
 
 def tensor_digest(view: memoryview | bytes) -> bytes:

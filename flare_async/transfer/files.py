@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,7 +16,7 @@ from flare_async.transfer.manifest import Manifest
 from flare_async.transfer.spec import TensorSpec, check_layout, checked_name
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["ALIASES_KEY", "MAX_HEADER", "file_chunks", "read_file"]
+__all__ = ["ALIASES_KEY", "MAX_HEADER", "FileHeader", "file_chunks", "read_file", "read_header"]
 
 ALIASES_KEY: Final = "aliases"  # of the metadata: a JSON object, tied name to first name
 MAX_HEADER: Final = 100 * MIB  # what the safetensors library accepts
@@ -59,8 +60,22 @@ def read_file(path: Path | str) -> TensorSet:
         raise WorkspaceError("path", str(path), f"cannot be read: {exc}") from exc
 
 
-def _read(file: BinaryIO, place: Path) -> TensorSet:
-    size = place.stat().st_size
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """What a safetensors file says of itself; its bytes begin at ``start``."""
+
+    manifest: Manifest
+    specs: tuple[TensorSpec, ...]
+    aliases: Mapping[str, str]
+    start: int
+
+
+def read_header(file: BinaryIO, place: Path, size: int) -> FileHeader:
+    """Return the header of a file of ``size`` bytes, and leave the file at its end.
+
+    Raises:
+        TensorFormatError: it is no safetensors file, or not of the size that its header says.
+    """
     prefix = file.read(_PREFIX)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
@@ -71,17 +86,23 @@ def _read(file: BinaryIO, place: Path) -> TensorSet:
         raise TensorFormatError(
             f"{place.name}: {rest} bytes follow the header, which says {manifest.nbytes}"
         )
-    block = np.fromfile(file, np.uint8, manifest.nbytes)
-    if block.size != manifest.nbytes:
-        raise TensorFormatError(f"{place.name}: ends after {block.size} of {manifest.nbytes} bytes")
     aliases = _aliases(manifest)
-    bounds = manifest.offsets
-    views = {name: block[begin:end].data for name, (begin, end) in bounds.items()}
     known = {spec.name: spec for spec in manifest.specs}
     tied = [TensorSpec(n, known[t].dtype, known[t].shape) for n, t in aliases.items()]
     specs = (*manifest.specs, *tied)
     check_layout(specs, aliases)
-    return TensorSet.from_views(specs, views, aliases)
+    return FileHeader(manifest, specs, aliases, _PREFIX + length)
+
+
+def _read(file: BinaryIO, place: Path) -> TensorSet:
+    header = read_header(file, place, place.stat().st_size)
+    manifest = header.manifest
+    block = np.fromfile(file, np.uint8, manifest.nbytes)
+    if block.size != manifest.nbytes:
+        raise TensorFormatError(f"{place.name}: ends after {block.size} of {manifest.nbytes} bytes")
+    bounds = manifest.offsets
+    views = {name: block[begin:end].data for name, (begin, end) in bounds.items()}
+    return TensorSet.from_views(header.specs, views, header.aliases)
 
 
 def _aliases(manifest: Manifest) -> dict[str, str]:

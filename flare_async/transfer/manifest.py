@@ -16,6 +16,7 @@ from flare_async.errors import TensorFormatError
 from flare_async.limits import MIB
 from flare_async.transfer.dtypes import dtype_of
 from flare_async.transfer.spec import RESERVED_NAME, TensorSpec, check_layout
+from flare_async.wire.fields import shown
 
 __all__ = ["Manifest"]
 
@@ -91,14 +92,15 @@ class Manifest:
         Raises:
             TensorFormatError: the bytes are no header, or one beyond the bounds.
         """
-        document = _document(bytes(data[: max_bytes + _PREFIX + 1]), len(data), max_bytes)
+        document = _document(data, max_bytes)
         metadata = _checked_metadata(document.pop(RESERVED_NAME, {}))
         if len(document) > max_tensors:
             raise TensorFormatError(f"header: {len(document)} tensors, {max_tensors} allowed")
         return cls(_placed(document), metadata, placed=True)
 
 
-def _document(data: bytes, size: int, max_bytes: int) -> dict[str, object]:
+def _document(data: bytes | memoryview, max_bytes: int) -> dict[str, object]:
+    size = len(data)
     if size < _PREFIX:
         raise TensorFormatError(f"header: {size} bytes, the length alone has {_PREFIX}")
     length = int.from_bytes(data[:_PREFIX], "little")
@@ -106,7 +108,7 @@ def _document(data: bytes, size: int, max_bytes: int) -> dict[str, object]:
         raise TensorFormatError(f"header: {length} bytes, {max_bytes} allowed")
     if size != _PREFIX + length:
         raise TensorFormatError(f"header: {size - _PREFIX} bytes, its length says {length}")
-    text = data[_PREFIX:]
+    text = bytes(data[_PREFIX:])
     if not text.startswith(b"{"):
         raise TensorFormatError("header: does not begin with a brace")
     try:
@@ -185,7 +187,11 @@ def _entry(name: str, entry: object) -> tuple[int, int, TensorSpec]:
         raise TensorFormatError(f"tensor {name!r}: data_offsets is no pair")
     begin, end = bounds
     if not isinstance(begin, int) or not isinstance(end, int) or begin > end:
-        raise TensorFormatError(f"tensor {name!r}: data_offsets {bounds!r:.60} are no range")
+        raise TensorFormatError(
+            f"tensor {name!r}: data_offsets {shown(begin)} to {shown(end)} are no range"
+        )
     if isinstance(begin, bool) or isinstance(end, bool):
-        raise TensorFormatError(f"tensor {name!r}: data_offsets {bounds!r:.60} are no range")
+        raise TensorFormatError(
+            f"tensor {name!r}: data_offsets {shown(begin)} to {shown(end)} are no range"
+        )
     return begin, end, spec

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from flare_async.errors import ConfigError, LocalProtocolError, TransferError, UpdateRefused
+from flare_async.errors import LocalProtocolError, TransferError, UpdateRefused
 from flare_async.limits import Limits
 from flare_async.model import ParamsType
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.cursor import Cursor
-from flare_async.transfer.kernel import Precision, accumulator_dtype, is_summable
+from flare_async.transfer.norm import NormLimit
+from flare_async.transfer.precision import excluded_names, precisions
 from flare_async.transfer.staging import StagedUpdate, StagingArea
 from flare_async.transfer.sums import Contribution, Sums
 from flare_async.transfer.tensors import TensorSet
@@ -27,13 +27,15 @@ class MeanOptions:
 
     ``accumulator`` is None (float64 below 64 MB of model, float32 above), float32 or float64;
     ``exclude`` is a regular expression that is searched in names: tensors that have it keep the
-    model's value; ``spool_folder`` is where updates beyond ``staging_bytes`` go.
+    model's value; ``spool_folder`` is where updates beyond ``staging_bytes`` go. ``max_norm``
+    refuses an update with a tensor whose Euclidean norm is larger, whether model or diff.
     """
 
     accumulator: str | None = None
     params_type: ParamsType = ParamsType.FULL
     exclude: str | None = None
     spool_folder: Path | None = None
+    max_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,14 @@ class WeightedMean:
     ) -> None:
         self._options = MeanOptions() if options is None else options
         budget = (Limits() if limits is None else limits).staging_bytes
-        excluded = _excluded(model, self._options.exclude)
+        excluded = excluded_names(model, self._options.exclude)
         self._admission = Admission(model.specs, aliases=model.aliases, ignored=excluded)
+        most = self._options.max_norm
+        self._norm = None if most is None else NormLimit(most)
+        self._excluded = excluded
         self._area = StagingArea(budget, folder=self._options.spool_folder)
         self._cursor = Cursor(order)
-        self._sums = Sums(model, _precisions(model, self._options, excluded))
+        self._sums = Sums(model, precisions(model, self._options.accumulator, excluded))
         self._staged: dict[str, tuple[StagedUpdate, float, ParamsType]] = {}
         self._adding: tuple[Contribution, Iterator[None]] | None = None
         self._sites: list[tuple[str, float]] = []
@@ -162,6 +167,8 @@ class WeightedMean:
             raise TransferError(f"{site}: its update is not whole")
         try:
             yield from self._admission.checking(site, update, weight)
+            if self._norm is not None:
+                yield from self._norm.checking(site, update, self._excluded)
         except UpdateRefused:
             if self._staged.get(site) is staged:
                 self.discard(site)
@@ -254,26 +261,3 @@ class WeightedMean:
     def _expect_running(self) -> None:
         if self._ended is not None:
             raise LocalProtocolError(self._ended)
-
-
-def _excluded(model: TensorSet, pattern: str | None) -> frozenset[str]:
-    if pattern is None:
-        return frozenset()
-    try:
-        expression = re.compile(pattern)
-    except re.error as exc:
-        raise ConfigError("exclude", pattern, f"no regular expression: {exc}") from exc
-    return frozenset(name for name in model if expression.search(name))
-
-
-def _precisions(
-    model: TensorSet, options: MeanOptions, excluded: frozenset[str]
-) -> dict[str, Precision]:
-    found: dict[str, Precision] = {}
-    for spec in model.specs:
-        if spec.name in excluded or spec.name in model.aliases:
-            continue
-        if not is_summable(spec.dtype):
-            raise ConfigError("exclude", options.exclude, f"{spec.name!r} is {spec.dtype}: no mean")
-        found[spec.name] = accumulator_dtype(spec, model.nbytes, options.accumulator)
-    return found

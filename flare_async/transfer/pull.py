@@ -20,6 +20,7 @@ __all__ = [
     "LAYOUT_BYTES",
     "PULL_SCHEMA",
     "PULL_TOPIC",
+    "DigestRequest",
     "Layout",
     "LayoutCache",
     "Printed",
@@ -54,7 +55,19 @@ class PullRequest:
     stop: int
 
 
-PULL_SCHEMA: Schema[PullRequest] = Schema((1, PullRequest))
+@dataclass(frozen=True, slots=True)
+class DigestRequest:
+    """Asks for the xxh3 of each chunk of a tensor; an empty name asks for every tensor's blake3.
+
+    The first are ``CHUNK_DIGEST`` bytes each, and the closing frame has the tensor's blake3; the
+    others are ``TENSOR_DIGEST`` bytes each, for the tensors that have bytes of their own, in order.
+    """
+
+    key: str
+    tensor: str
+
+
+PULL_SCHEMA: Schema[PullRequest | DigestRequest] = Schema((1, PullRequest), (2, DigestRequest))
 
 
 class Layout:

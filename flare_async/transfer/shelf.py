@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flare_async.errors import (
-    AckStalled,
-    BelowMinRate,
-    FlareError,
-    RemoteProtocolError,
-    TransferError,
-)
+from flare_async.errors import FlareError, RemoteProtocolError, TransferError
 from flare_async.limits import MIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.ports import Clock, Random
-from flare_async.transfer.digest import tensor_digest, tensor_hasher
+from flare_async.transfer.digest import tensor_digest
+from flare_async.transfer.feed import Feed
+from flare_async.transfer.offer import Offer
 from flare_async.transfer.pull import (
     PULL_SCHEMA,
     PULL_TOPIC,
+    DigestRequest,
     Printed,
     PullRequest,
     TensorRef,
@@ -41,38 +36,6 @@ __all__ = ["Offer", "Shelf"]
 INLINE_DIGEST = 1 * MIB  # what is hashed on the loop takes at most 0.2 ms
 TOMBSTONE_SECONDS = 60.0
 TOMBSTONES = 1024
-
-
-@dataclass(slots=True, eq=False)
-class Offer:
-    """One thing on the shelf; ``served`` counts the bytes that were asked for, by peer.
-
-    ``sizes`` are the bytes of the tensors that can be pulled. ``hashing`` are the channels that end
-    as soon as their tensor's digest is known: one computes it, whoever else asks joins.
-    ``watchers`` are told, by peer, when it is too slow or has stalled too often to be served.
-    """
-
-    ref: TensorRef
-    source: TensorSource
-    layout: bytes
-    sizes: Mapping[str, int]
-    readers: frozenset[str] | None
-    digests: dict[str, bytes] = field(default_factory=dict)
-    hashing: dict[str, list[Channel]] = field(default_factory=dict)
-    channels: set[Channel] = field(default_factory=set)
-    served: Counter[str] = field(default_factory=Counter)
-    stalls: Counter[str] = field(default_factory=Counter)
-    watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
-
-    def over(self, channel: Channel, max_resends: int) -> None:
-        """Take note that a pull has ended, and of why."""
-        self.channels.discard(channel)
-        peer, error = channel.peer, channel.failed
-        self.stalls[peer] += isinstance(error, AckStalled)
-        if isinstance(error, BelowMinRate) or self.stalls[peer] > max_resends:
-            watcher = self.watchers.pop(peer, None)
-            if watcher is not None and error is not None:
-                watcher(error)
 
 
 class Shelf:
@@ -123,8 +86,13 @@ class Shelf:
         *,
         version: int = 0,
         readers: Collection[str] | None = None,
+        digests: Mapping[str, bytes] | None = None,
     ) -> Offer:
-        """Offer tensors until ``withdraw``; ``offer`` is the safe form of this pair."""
+        """Offer tensors until ``withdraw``; ``offer`` is the safe form of this pair.
+
+        ``digests`` are blake3 digests that are known already, of any of the tensors: they are not
+        computed again, and what is read from now on must have them.
+        """
         source = MemorySource(tensors, chunk=1 << 62) if isinstance(tensors, TensorSet) else tensors
         layout = self._printed
         if layout is None or not layout.shows(source.specs, source.aliases):
@@ -133,6 +101,7 @@ class Shelf:
         ref = TensorRef(self._owner, key, version, layout.digest, layout.nbytes)
         allowed = None if readers is None else frozenset(readers)
         offer = self._offers[key] = Offer(ref, source, layout.data, layout.sizes, allowed)
+        offer.digests.update(digests or {})
         return offer
 
     def withdraw(self, offer: Offer) -> None:
@@ -155,27 +124,33 @@ class Shelf:
         except RemoteProtocolError as exc:
             channel.reset(ResetCode.PROTOCOL, exc.reason)
             return
-        offer = self._find(channel, request)
+        offer = self._find(channel, request.key)
         if offer is None:
             return
-        if not request.tensor:
-            channel.send_soon(offer.layout)
-            channel.end()
-            return
         try:
-            self._serve(channel, offer, request)
+            if isinstance(request, DigestRequest):
+                self._tell(channel, offer, request.tensor)
+            elif request.tensor:
+                self._serve(channel, offer, request)
+            else:
+                channel.send_soon(offer.layout)
+                channel.end()
         except TransferError:
             channel.reset(ResetCode.NOT_FOUND, "no such tensor or range")
 
-    def _find(self, channel: Channel, request: PullRequest) -> Offer | None:
-        offer = self._offers.get(request.key)
+    def _find(self, channel: Channel, key: str) -> Offer | None:
+        offer = self._offers.get(key)
         if offer is None or (offer.readers is not None and channel.peer not in offer.readers):
             # Whoever may not read learns no more than whoever guesses.
-            known = offer is None and request.key in self._gone
+            known = offer is None and key in self._gone
             code = ResetCode.GONE if known else ResetCode.NOT_FOUND
             channel.reset(code, "the offer has ended" if known else "no such offer")
             return None
         return offer
+
+    def _opened(self, channel: Channel, offer: Offer) -> None:
+        offer.channels.add(channel)
+        channel.on_over = partial(offer.over, max_resends=self._limits.max_resends)
 
     def _serve(self, channel: Channel, offer: Offer, request: PullRequest) -> None:
         name, source = request.tensor, offer.source
@@ -183,60 +158,64 @@ class Shelf:
         if not 0 <= request.start <= request.stop <= size:
             raise TransferError(f"{channel.peer} asks for {name!r} {request.start}-{request.stop}")
         offer.served[channel.peer] += request.stop - request.start
-        offer.channels.add(channel)
-        channel.on_over = partial(offer.over, max_resends=self._limits.max_resends)
+        self._opened(channel, offer)
         if not isinstance(source, MemorySource):
-            self._tasks.start_soon(self._feed, channel, offer, request, name="feed a pull")
+            feed = Feed(channel, offer, request)
+            self._tasks.start_soon(feed.run, self._end, name="feed a pull")
             return
         view = source.tensors[name]
         if request.stop > request.start:
             channel.send_soon(view[request.start : request.stop])
-        if channel.session.link.by_reference:
-            channel.end()  # what was never copied needs no digest
-        else:
-            if size <= INLINE_DIGEST and name not in offer.digests:
-                offer.digests[name] = tensor_digest(view)
-            self._end(channel, offer, name)
+        if size <= INLINE_DIGEST and not (channel.session.link.by_reference or offer.knows(name)):
+            offer.digests[name] = tensor_digest(view)
+        self._end(channel, offer, name)
 
     def _end(self, channel: Channel, offer: Offer, name: str) -> None:
         """End a channel with its tensor's digest, at once or when that is known."""
-        if name in offer.digests:
+        if channel.session.link.by_reference:
+            channel.end()  # what was never copied needs no digest
+        elif offer.knows(name):  # the usual case makes no waiter
             channel.end(offer.digests[name])
-        elif name in offer.hashing:
-            offer.hashing[name].append(channel)
         else:
-            offer.hashing[name] = [channel]
-            self._tasks.start_soon(self._digest, offer, name, name="digest")
+            offer.when_hashed(name, partial(end_hashed, channel, offer, name), self._tasks)
 
-    async def _digest(self, offer: Offer, name: str) -> None:
-        try:
-            offer.digests[name] = await asyncio.to_thread(digest_of, offer.source, name)
-        except (FlareError, OSError):
-            for channel in offer.hashing.pop(name):
-                channel.reset(ResetCode.INTERNAL, "the source failed")
-            return
-        for channel in offer.hashing.pop(name):
-            if channel.failed is None:
-                channel.end(offer.digests[name])
+    def _tell(self, channel: Channel, offer: Offer, name: str) -> None:
+        if name and name not in offer.sizes:
+            raise TransferError(f"{channel.peer} asks for the digests of {name!r}")
+        self._opened(channel, offer)
+        tell = self._tell_chunks(channel, offer, name) if name else self._tell_all(channel, offer)
+        self._tasks.start_soon(quietly, tell, channel, name="tell digests")
 
-    async def _feed(self, channel: Channel, offer: Offer, request: PullRequest) -> None:
-        # A source that is not in memory is read as the reader's credit allows, chunk by chunk.
-        left = request.stop - request.start
-        try:
-            for chunk in offer.source.chunks(request.tensor, request.start):
-                if left <= 0:
-                    break
-                await channel.send(bytes(chunk[:left]))
-                left -= len(chunk)
-            self._end(channel, offer, request.tensor)
-        except (FlareError, OSError):
-            # The reader has gone, or its source fails: nobody else's pull may end with it.
-            channel.reset(ResetCode.INTERNAL, "the source failed")
+    async def _tell_chunks(self, channel: Channel, offer: Offer, name: str) -> None:
+        chunks = await offer.hashed(name, self._tasks, chunks=True)
+        if chunks is None:
+            raise TransferError(f"tensor {name!r}: cannot be hashed")
+        if chunks:
+            await channel.send(chunks)
+        channel.end(offer.digests[name])
+
+    async def _tell_all(self, channel: Channel, offer: Offer) -> None:
+        for name in offer.sizes:
+            digest = await offer.hashed(name, self._tasks)
+            if digest is None:
+                raise TransferError(f"tensor {name!r}: cannot be hashed")
+            await channel.send(digest)
+        channel.end()
 
 
-def digest_of(source: TensorSource, name: str) -> bytes:
-    """Return the digest of one tensor of a source."""
-    hasher = tensor_hasher()
-    for chunk in source.chunks(name):
-        hasher.update(chunk)
-    return hasher.digest()
+def end_hashed(channel: Channel, offer: Offer, name: str) -> None:
+    """End a channel with a digest that was waited for."""
+    if channel.failed is not None:
+        return
+    if offer.knows(name):
+        channel.end(offer.digests[name])
+    else:
+        channel.reset(ResetCode.INTERNAL, "the source failed")
+
+
+async def quietly(work: Coroutine[None, None, None], channel: Channel) -> None:
+    """Do what one reader asked for: its end, or the source's, is nobody else's trouble."""
+    try:
+        await work
+    except (FlareError, OSError):
+        channel.reset(ResetCode.INTERNAL, "the source failed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,16 +14,20 @@ from flare_async.transfer.tensors import TensorSet
 if TYPE_CHECKING:
     from flare_async.transfer.spec import TensorSpec
 
-__all__ = ["MemorySink", "TensorSink"]
+__all__ = ["MemorySink", "PressedSink", "StoredSink", "TensorSink"]
 
 
 class TensorSink(Protocol):
     """Takes tensors in pieces, several at once and in any order.
 
     ``begin`` once, then for every range ``destination`` (as often as needed: a range that was
-    taken but did not land may be taken again), write, verify, ``landed`` (once); or ``adopt`` for
-    a whole tensor. Names in ``aliases`` get no bytes of their own. ``finish`` or ``discard`` ends
-    it. Every method is synchronous and called on the loop.
+    taken but did not land may be taken again), write, ``landed`` (once); or ``write`` for bytes
+    that have memory of their own; or ``adopt`` for a whole tensor. Names in ``aliases`` get no
+    bytes of their own. ``finish`` or ``discard`` ends it. Every method is synchronous and called
+    on the loop.
+
+    What has landed is untrusted until the tensor is verified: ``read`` looks at it again,
+    ``reject`` makes room for other bytes. Only whoever has verified every tensor calls ``finish``.
     """
 
     def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = ...) -> None:
@@ -34,17 +38,40 @@ class TensorSink(Protocol):
         """
 
     def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
-        """Return writable memory for a range that has not landed.
+        """Return writable memory for a range that has not landed, or for its beginning.
+
+        An empty view says that there is no memory now: ``write`` takes the bytes all the same.
 
         Raises:
             TransferError: no such tensor, beyond its end, or landed already.
         """
 
     def landed(self, name: str, offset: int, nbytes: int) -> None:
-        """Take note that a range, or a part of one, was written and verified.
+        """Take note that a range, or a part of one, was written.
 
         Raises:
             TransferError: no such range was asked for, or it landed already.
+        """
+
+    def write(self, name: str, offset: int, data: memoryview) -> None:
+        """Write a range that came in memory of its own, and take note of it.
+
+        Raises:
+            TransferError: no such tensor, beyond its end, or landed already.
+        """
+
+    def read(self, name: str, offset: int, nbytes: int) -> memoryview:
+        """Return bytes that have landed, before ``finish``.
+
+        Raises:
+            TransferError: they have not landed.
+        """
+
+    def reject(self, name: str, offset: int, nbytes: int) -> None:
+        """Forget that a range has landed: its bytes were not those that were sent.
+
+        Raises:
+            TransferError: no such range, or the tensor was adopted.
         """
 
     def adopt(self, name: str, view: memoryview) -> None:
@@ -63,6 +90,26 @@ class TensorSink(Protocol):
 
     def discard(self) -> None:
         """End and let go of the memory; harmless at any time and more than once."""
+
+
+@runtime_checkable
+class PressedSink(Protocol):
+    """A sink that can be short of memory."""
+
+    def credit(self, nbytes: int) -> int:
+        """Return how much of ``nbytes`` may be under way to it now."""
+
+
+@runtime_checkable
+class StoredSink(Protocol):
+    """A sink whose end takes the disk's time."""
+
+    def settle(self) -> None:
+        """Wait for the disk; called in a thread, once every byte has landed.
+
+        Raises:
+            TransferError: the system refuses.
+        """
 
 
 class MemorySink:
@@ -112,12 +159,13 @@ class MemorySink:
         coverage = self._arrivals.missing(name, offset, nbytes)
         view = self._views.get(name)
         if view is None:
+            # Not torch.empty: what NumPy allocates is backed by huge pages where they exist.
             view = np.empty(coverage.size, np.uint8).data
             self._views[name] = view
         return view[offset : offset + nbytes]
 
     def landed(self, name: str, offset: int, nbytes: int) -> None:
-        """Take note that a range was written and verified.
+        """Take note that a range was written.
 
         Raises:
             TransferError: no memory was asked for, beyond the end, or landed already.
@@ -127,6 +175,37 @@ class MemorySink:
             raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
         coverage.add(offset, offset + nbytes)
 
+    def write(self, name: str, offset: int, data: memoryview) -> None:
+        """Write a range that came in memory of its own, and take note of it.
+
+        Raises:
+            TransferError: as ``destination``.
+        """
+        self.destination(name, offset, data.nbytes)[:] = data
+        self.landed(name, offset, data.nbytes)
+
+    def read(self, name: str, offset: int, nbytes: int) -> memoryview:
+        """Return bytes that have landed, before ``finish``.
+
+        Raises:
+            TransferError: they have not landed.
+        """
+        self._arrivals.there(name, offset, nbytes)
+        view = self._views.get(name)
+        return memoryview(b"") if view is None else view[offset : offset + nbytes].toreadonly()
+
+    def reject(self, name: str, offset: int, nbytes: int) -> None:
+        """Forget that a range has landed: its bytes were not those that were sent.
+
+        Raises:
+            TransferError: no such range, or the tensor was adopted.
+        """
+        coverage = self._arrivals.within(name, offset, nbytes)
+        view = self._views.get(name)
+        if view is not None and view.readonly:
+            raise TransferError(f"tensor {name!r}: was adopted, its memory is not ours")
+        coverage.remove(offset, offset + nbytes)
+
     def adopt(self, name: str, view: memoryview) -> None:
         """Take a whole tensor by reference.
 
@@ -134,7 +213,7 @@ class MemorySink:
             TransferError: no such tensor, of another size, or partly landed already.
         """
         coverage = self._arrivals.whole(name, view)
-        self._views[name] = view
+        self._views[name] = view.toreadonly()
         coverage.add(0, coverage.size)
 
     def finish(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from flare_async.errors import TransferError
 from flare_async.limits import MIB
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from flare_async.transfer.spec import TensorSpec
     from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["MemorySource", "TensorSource"]
+__all__ = ["MemorySource", "StoredSource", "TensorSource", "is_stored"]
 
 
 class TensorSource(Protocol):
@@ -36,6 +37,20 @@ class TensorSource(Protocol):
         Raises:
             TransferError: no such tensor, or ``start`` is outside of it.
         """
+
+
+@runtime_checkable
+class StoredSource(Protocol):
+    """A source whose chunks take the disk's time: they are read in a thread."""
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are kept."""
+
+
+def is_stored(source: TensorSource) -> bool:
+    """Whether chunks are to be read in a thread."""
+    return isinstance(source, StoredSource)
 
 
 class MemorySource:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 from flare_async.errors import TensorFormatError
 from flare_async.transfer.dtypes import DTYPES, dtype_of
+from flare_async.wire.fields import shown
 
 __all__ = [
     "MAX_NAME",
@@ -24,6 +26,7 @@ __all__ = [
 MAX_NAME: Final = 512
 MAX_NDIM: Final = 64  # NumPy's own limit
 MAX_NBYTES: Final = 2**53  # the largest size that a double holds exactly
+_SEPARATORS: Final = re.compile(r"[/\\]")
 RESERVED_NAME: Final = "__metadata__"  # a safetensors header keeps its free text under it
 
 
@@ -47,7 +50,7 @@ class TensorSpec:
         """
         good_name = checked_name(name)
         if not isinstance(dtype, str) or dtype not in DTYPES:
-            raise TensorFormatError(f"tensor {good_name!r}: unknown dtype {dtype!r:.40}")
+            raise TensorFormatError(f"tensor {good_name!r}: unknown dtype {shown(dtype)}")
         spec = cls(good_name, dtype, _checked_shape(good_name, shape))
         _check_size(spec)
         return spec
@@ -71,10 +74,11 @@ def checked_name(name: object) -> str:
     """Return a tensor name that every format, log line and file can carry.
 
     Raises:
-        TensorFormatError: no text, empty, too long, reserved, or with control characters.
+        TensorFormatError: no text, empty, too long, reserved, with control characters or a
+            folder ``..``: names travel to whoever writes a file a tensor.
     """
     if not isinstance(name, str):
-        raise TensorFormatError(f"tensor name {name!r:.40}: text is needed")
+        raise TensorFormatError(f"tensor name {shown(name)}: text is needed")
     if not 1 <= len(name) <= MAX_NAME:
         raise TensorFormatError(
             f"tensor name {name[:40]!r}: has {len(name)} characters, 1 to {MAX_NAME} are allowed"
@@ -83,6 +87,8 @@ def checked_name(name: object) -> str:
         raise TensorFormatError(f"tensor name {name!r}: is reserved by the format")
     if any(_is_control(character) for character in name):
         raise TensorFormatError(f"tensor name {name[:40]!r}: has a control character")
+    if ".." in name and ".." in _SEPARATORS.split(name):
+        raise TensorFormatError(f"tensor name {name[:40]!r}: climbs out of a folder")
     return name
 
 
@@ -93,12 +99,12 @@ def _is_control(character: str) -> bool:
 
 def _checked_shape(name: str, shape: object) -> tuple[int, ...]:
     if not isinstance(shape, Sequence) or isinstance(shape, str | bytes):
-        raise TensorFormatError(f"tensor {name!r}: shape {shape!r:.40} is no list")
+        raise TensorFormatError(f"tensor {name!r}: shape {shown(shape)} is no list")
     if len(shape) > MAX_NDIM:
         raise TensorFormatError(f"tensor {name!r}: {len(shape)} dimensions, {MAX_NDIM} allowed")
     for size in shape:
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_NBYTES:
-            raise TensorFormatError(f"tensor {name!r}: dimension {size!r:.40} is out of bounds")
+            raise TensorFormatError(f"tensor {name!r}: dimension {shown(size)} is out of bounds")
     return tuple(shape)
 
 

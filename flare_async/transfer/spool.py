@@ -10,15 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from flare_async.errors import TransferError
-from flare_async.limits import MIB
+from flare_async.transfer.buffers import BUFFER, BufferPool
 
-__all__ = ["BUFFER", "Spool", "file_system_of", "pread_into"]
+__all__ = ["BUFFER", "Spool", "file_system_of", "pread_into", "read_at", "write_all"]
 
-BUFFER: Final = MIB
-_KEPT_BUFFERS: Final = 4
 _MOUNTS: Final = Path("/proc/self/mountinfo")  # absent outside Linux: then nothing is warned of
 
 
@@ -35,13 +31,13 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115
         except OSError as exc:
             raise TransferError(f"no spool file in {place}: {exc}") from exc
-        if file_system_of(place) in {"tmpfs", "ramfs"}:
+        if file_system_on(os.fstat(self._file.fileno()).st_dev) in {"tmpfs", "ramfs"}:
             import structlog
 
             structlog.get_logger(__name__).warning("spool_is_memory", folder=str(place))
         self._end = 0
         self._free: dict[int, list[int]] = {}
-        self._buffers: list[memoryview] = []
+        self.buffers = BufferPool()
 
     @property
     def nbytes(self) -> int:
@@ -66,10 +62,8 @@ class Spool:
         Raises:
             TransferError: the system refuses, for instance because the disk is full.
         """
-        done = 0
         try:
-            while done < data.nbytes:
-                done += os.pwrite(self._file.fileno(), data[done:], start + done)
+            write_all(self._file.fileno(), data, start)
         except OSError as exc:
             raise TransferError(f"spool: {data.nbytes} bytes cannot be written: {exc}") from exc
 
@@ -91,19 +85,23 @@ class Spool:
 
     def take_buffer(self, nbytes: int) -> memoryview:
         """Return writable memory of at least that length, from the pool where it suffices."""
-        if nbytes <= BUFFER and self._buffers:
-            return self._buffers.pop()
-        return np.empty(max(nbytes, BUFFER), np.uint8).data
+        return self.buffers.take(nbytes)
 
     def give_buffer(self, buffer: memoryview) -> None:
         """Put memory that nobody uses any more back into the pool, whole as it was taken."""
-        if buffer.nbytes == BUFFER and len(self._buffers) < _KEPT_BUFFERS:
-            self._buffers.append(buffer)
+        self.buffers.give(buffer)
 
     def close(self) -> None:
         """Remove the file; harmless more than once."""
         self._file.close()
-        self._buffers = []
+        self.buffers.clear()
+
+
+def write_all(descriptor: int, data: memoryview, start: int) -> None:
+    """Write all of ``data`` at ``start``; raises what the system raises."""
+    done = 0
+    while done < data.nbytes:
+        done += os.pwrite(descriptor, data[done:], start + done)
 
 
 def pread_into(descriptor: int, into: memoryview, start: int) -> int:
@@ -124,8 +122,16 @@ read_at: Final = preadv_into if hasattr(os, "preadv") else pread_into
 def file_system_of(folder: Path) -> str | None:
     """Return the type of the file system that holds ``folder``, or None where unknown."""
     try:
-        device = folder.stat().st_dev
-        lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+        return file_system_on(folder.stat().st_dev)
+    except OSError:
+        return None
+
+
+def file_system_on(device: int) -> str | None:
+    """Return the type of the file system on a device, or None where unknown."""
+    try:
+        with _MOUNTS.open("rb", buffering=0) as table:  # the kernel's memory: it never blocks
+            lines = table.readall().decode(errors="replace").splitlines()
     except OSError:
         return None
     wanted = f"{os.major(device)}:{os.minor(device)}"

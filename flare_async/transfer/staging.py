@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flare_async.errors import TransferError
 from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
+from flare_async.transfer.buffers import Leases
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.spool import BUFFER, Spool
 
 __all__ = ["StagedUpdate", "StagingArea"]
 
 SpecsCheck = Callable[[Sequence[TensorSpec]], None]
+_PRESSED = 0.8  # of the budget: from there on less is asked for at a time
+_SHARE = 4  # which part of it
 
 
 class StagingArea:
@@ -33,6 +36,11 @@ class StagingArea:
         self.peak_bytes = 0
         self.spilled_bytes = 0
         self.referenced_bytes = 0
+
+    @property
+    def pressed(self) -> bool:
+        """Whether memory is short: most of the budget is taken, or something went to the spool."""
+        return self._spool is not None or self.memory_bytes > _PRESSED * self._budget
 
     def reserve(self, nbytes: int) -> bool:
         """Take memory from the budget; False says that the bytes must go to the spool."""
@@ -64,16 +72,6 @@ class StagingArea:
 
 
 @dataclass(slots=True)
-class _Lease:
-    """A range of a spooled tensor that somebody writes to before it goes to the file."""
-
-    start: int
-    end: int
-    buffer: memoryview
-    landed: int = 0
-
-
-@dataclass(slots=True)
 class _Place:
     """Where one tensor's bytes are: in memory, or in the spool from ``extent`` on."""
 
@@ -81,23 +79,14 @@ class _Place:
     view: memoryview | None = None
     extent: int | None = None
     reserved: bool = False
-    leases: list[_Lease] = field(default_factory=list)
-
-    def lease_of(self, start: int, end: int) -> _Lease | None:
-        """Return the lease that holds a range."""
-        return next((w for w in self.leases if w.start <= start and end <= w.end), None)
-
-    def revoke(self, start: int, end: int) -> None:
-        """Forget leases that overlap a range; their writers may still hold the memory."""
-        self.leases = [w for w in self.leases if w.end <= start or end <= w.start]
+    leases: Leases | None = None
 
 
 class StagedUpdate:
     """One site's update as a sink while it arrives, and as a source once it is whole.
 
     Whether a tensor is in memory or in the spool is decided when its first bytes are asked for.
-    A range that is asked for in the spool needs that much memory until it has landed: ask for a
-    MiB at a time.
+    Of a tensor in the spool at most a MiB is leased at a time, and of all of them 15.
     """
 
     __slots__ = ("_area", "_arrivals", "_check", "_places")
@@ -137,27 +126,24 @@ class StagedUpdate:
         sizes = {spec.name: spec.nbytes for spec in specs}
         self._places = {name: _Place(sizes[name]) for name in self._arrivals.names}
 
+    def credit(self, nbytes: int) -> int:
+        """Return how much of ``nbytes`` may be under way: a quarter while memory is short."""
+        return nbytes // _SHARE if self._area.pressed else nbytes
+
     def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
-        """Return writable memory for a range that has not landed.
+        """Return writable memory for a range that has not landed, or for its beginning.
 
         Raises:
             TransferError: no such tensor, beyond its end, landed already, or not open.
         """
         self._arrivals.missing(name, offset, nbytes)
-        place = self._places[name]
-        if place.view is None and place.extent is None:
-            self._settle(place)
+        place = self._settled(name)
         if place.view is not None:
             return place.view[offset : offset + nbytes]
-        lease = place.lease_of(offset, offset + nbytes)
-        if lease is None:
-            place.revoke(offset, offset + nbytes)
-            lease = _Lease(offset, offset + nbytes, self._area.spool().take_buffer(nbytes))
-            place.leases.append(lease)
-        return lease.buffer[offset - lease.start : offset - lease.start + nbytes]
+        return self._leases(place).room(offset, offset + nbytes)
 
     def landed(self, name: str, offset: int, nbytes: int) -> None:
-        """Take note that a range was written and verified; spooled bytes go to the file.
+        """Take note that a range was written; spooled bytes go to the file.
 
         Raises:
             TransferError: no memory was asked for, beyond the end, landed already, or the spool
@@ -170,6 +156,48 @@ class StagedUpdate:
         elif place.view is None and nbytes:
             raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
         coverage.add(offset, offset + nbytes)
+
+    def write(self, name: str, offset: int, data: memoryview) -> None:
+        """Write a range that came in memory of its own, and take note of it.
+
+        Raises:
+            TransferError: as ``landed``.
+        """
+        coverage = self._arrivals.missing(name, offset, data.nbytes)
+        place = self._settled(name)
+        if place.view is not None:
+            place.view[offset : offset + data.nbytes] = data
+        elif place.extent is not None:
+            self._leases(place).revoke(offset, offset + data.nbytes)
+            self._area.spool().write(place.extent + offset, data)
+        coverage.add(offset, offset + data.nbytes)
+
+    def read(self, name: str, offset: int, nbytes: int) -> memoryview:
+        """Return bytes that have landed, before the update is whole.
+
+        Raises:
+            TransferError: they have not landed, or the spool cannot be read.
+        """
+        self._arrivals.there(name, offset, nbytes)
+        place = self._places[name]
+        if place.view is not None:
+            return place.view[offset : offset + nbytes].toreadonly()
+        data = memoryview(bytearray(nbytes))
+        if place.extent is not None:
+            self._area.spool().read(place.extent + offset, data)
+        return data
+
+    def reject(self, name: str, offset: int, nbytes: int) -> None:
+        """Forget that a range has landed: its bytes were not those that were sent.
+
+        Raises:
+            TransferError: no such range, or the tensor was adopted.
+        """
+        coverage = self._arrivals.within(name, offset, nbytes)
+        view = self._places[name].view
+        if view is not None and view.readonly:
+            raise TransferError(f"tensor {name!r}: was adopted, its memory is not ours")
+        coverage.remove(offset, offset + nbytes)
 
     def adopt(self, name: str, view: memoryview) -> None:
         """Take a whole tensor by reference.
@@ -215,32 +243,40 @@ class StagedUpdate:
             return (view[at : at + BUFFER] for at in range(start, place.nbytes, BUFFER))
         return self._spooled(place, start) if place.extent is not None else iter(())
 
-    def _settle(self, place: _Place) -> None:
+    def _settled(self, name: str) -> _Place:
+        place = self._places[name]
+        if place.view is not None or place.extent is not None:
+            return place
         if self._area.reserve(place.nbytes):
             place.reserved = True
             place.view = np.empty(place.nbytes, np.uint8).data
-            return
-        place.extent = self._area.spool().allocate(place.nbytes)
-        self._area.spilled_bytes += place.nbytes
+        else:
+            place.extent = self._area.spool().allocate(place.nbytes)
+            self._area.spilled_bytes += place.nbytes
+        return place
+
+    def _leases(self, place: _Place) -> Leases:
+        if place.leases is None:
+            place.leases = Leases(self._area.spool().buffers)
+        return place.leases
 
     def _vacate(self, place: _Place) -> None:
         if place.reserved:
             self._area.release(place.nbytes)
         if place.extent is not None:
             self._area.spool().free(place.extent, place.nbytes)
-        place.view, place.extent, place.reserved, place.leases = None, None, False, []
+        if place.leases is not None:
+            place.leases.clear()
+        place.view, place.extent, place.reserved, place.leases = None, None, False, None
 
     def _spill(self, name: str, place: _Place, offset: int, nbytes: int) -> None:
-        lease = place.lease_of(offset, offset + nbytes)
+        end = offset + nbytes
+        leases = self._leases(place)
+        lease = leases.of(offset, end)
         if lease is None or place.extent is None:
             raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
-        start = offset - lease.start
-        spool = self._area.spool()
-        spool.write(place.extent + offset, lease.buffer[start : start + nbytes])
-        lease.landed += nbytes
-        if lease.landed == lease.end - lease.start:
-            place.leases.remove(lease)
-            spool.give_buffer(lease.buffer)
+        self._area.spool().write(place.extent + offset, lease.part(offset, end))
+        leases.landed(lease, nbytes)
 
     def _spooled(self, place: _Place, start: int) -> Iterator[memoryview]:
         spool = self._area.spool()

@@ -94,14 +94,17 @@ def test_many_readers_of_a_large_tensor_have_it_hashed_once():
 
 
 def test_a_digest_that_cannot_be_computed_resets_its_readers(sim):
-    """The owner goes on, and the next reader asks anew."""
+    """Of a part of a tensor the rest must be read; the owner goes on, the next reader asks anew."""
 
     async def main():
         async with pulling(sim_links(), STALLING) as world:
-            source = UnhashedSource(big(1))
-            async with world.shelf.offer(source) as offer:
-                await refused(world, offer.ref, ChannelReset)
-                return offer.hashing, len(offer.channels), world.pair.there.ended
+            offer = world.shelf.put(UnhashedSource(big(1)))
+            header = PULL_SCHEMA.encode(PullRequest(offer.ref.key, "big", 0, 9))
+            channel = world.pair.here.open(PULL_TOPIC, header, OpenOptions(end=True))
+            channel.collect(9)
+            with pytest.raises(ChannelReset):
+                await channel.landed()
+            return offer.hashing, len(offer.channels), world.pair.there.ended
 
     assert sim(main) == ({}, 0, False)
 

@@ -7,6 +7,8 @@ import os
 import numpy as np
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flare_async.errors import TransferError
 from flare_async.limits import MIB
@@ -185,3 +187,21 @@ def test_adopted_updates_are_read_as_they_are():
     adopt(update, LARGE)
     assert update.whole
     assert next(iter(update.chunks("w"))) == LARGE["w"][:BUFFER]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 40)), max_size=12))
+def test_coverage_forgets_what_it_is_told_to(steps):
+    """It agrees with a set of bytes, whatever was added and removed."""
+    coverage, expected = Coverage(40), set()
+    for add, *bounds in steps:
+        start, end = sorted(bounds)
+        wanted = set(range(start, end))
+        if not add:
+            coverage.remove(start, end)
+            expected -= wanted
+        elif not coverage.overlaps(start, end):
+            coverage.add(start, end)
+            expected |= wanted
+        assert coverage.covered == len(expected)
+        assert coverage.covers(start, end) == (wanted <= expected)

@@ -1,0 +1,121 @@
+"""One thing on a shelf: what it is, who has read how much of it, and its digests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from flare_async.errors import AckStalled, BelowMinRate, FlareError
+from flare_async.net.channel import Channel
+from flare_async.transfer.digest import DigestBuilder, tensor_hasher
+from flare_async.transfer.pull import TensorRef
+from flare_async.transfer.source import TensorSource
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+__all__ = ["Offer"]
+
+Waiter: TypeAlias = "Callable[[], None]"
+
+
+@dataclass(slots=True, eq=False)
+class Offer:
+    """One thing on the shelf; ``served`` counts the bytes that were asked for, by peer.
+
+    ``sizes`` are the bytes of the tensors that can be pulled. ``digests`` and ``chunked`` (the
+    digests of a tensor's chunks) are filled when somebody needs them. ``hashing`` is who waits for
+    which: one computes it, whoever else asks joins. ``watchers`` are told, by peer, when it is too
+    slow or has stalled too often to be served.
+    """
+
+    ref: TensorRef
+    source: TensorSource
+    layout: bytes
+    sizes: Mapping[str, int]
+    readers: frozenset[str] | None
+    digests: dict[str, bytes] = field(default_factory=dict)
+    chunked: dict[str, bytes] = field(default_factory=dict)
+    hashing: dict[tuple[str, bool], list[Waiter]] = field(default_factory=dict)
+    channels: set[Channel] = field(default_factory=set)
+    served: Counter[str] = field(default_factory=Counter)
+    stalls: Counter[str] = field(default_factory=Counter)
+    watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
+
+    def over(self, channel: Channel, max_resends: int) -> None:
+        """Take note that a pull has ended, and of why."""
+        self.channels.discard(channel)
+        peer, error = channel.peer, channel.failed
+        self.stalls[peer] += isinstance(error, AckStalled)
+        if isinstance(error, BelowMinRate) or self.stalls[peer] > max_resends:
+            watcher = self.watchers.pop(peer, None)
+            if watcher is not None and error is not None:
+                watcher(error)
+
+    def knows(self, name: str, *, chunks: bool = False) -> bool:
+        """Whether a tensor's digest, or those of its chunks, are known."""
+        return name in (self.chunked if chunks else self.digests)
+
+    def when_hashed(
+        self, name: str, waiter: Waiter, tasks: TaskGroup, *, chunks: bool = False
+    ) -> None:
+        """Call ``waiter`` when a digest is known, or cannot be had: ``knows`` then tells which."""
+        if self.knows(name, chunks=chunks):
+            waiter()
+            return
+        waiting = self.hashing.setdefault((name, chunks), [])
+        waiting.append(waiter)
+        if len(waiting) == 1:
+            tasks.start_soon(self._hash, name, chunks, name="digest")
+
+    async def hashed(self, name: str, tasks: TaskGroup, *, chunks: bool = False) -> bytes | None:
+        """Return a tensor's digest, or those of its chunks; None if the source fails.
+
+        Waits for a thread that reads the tensor. Cancelling leaves it to the others who wait.
+        """
+        if not self.knows(name, chunks=chunks):
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def wake() -> None:
+                if not future.done():
+                    future.set_result(None)
+
+            self.when_hashed(name, wake, tasks, chunks=chunks)
+            await future
+        return (self.chunked if chunks else self.digests).get(name)
+
+    def note(self, name: str, built: DigestBuilder) -> None:
+        """Keep the digests of a tensor that was read whole for another reason."""
+        self.digests.setdefault(name, built.digest())
+        self.chunked.setdefault(name, built.chunks())
+
+    async def _hash(self, name: str, chunks: bool) -> None:
+        try:
+            if chunks:
+                self.note(name, await asyncio.to_thread(both_digests, self.source, name))
+            else:
+                self.digests[name] = await asyncio.to_thread(digest_of, self.source, name)
+        except (FlareError, OSError):
+            pass  # whoever waits finds it unknown
+        finally:
+            for waiter in self.hashing.pop((name, chunks)):
+                waiter()
+
+
+def digest_of(source: TensorSource, name: str) -> bytes:
+    """Return the digest of one tensor of a source."""
+    hasher = tensor_hasher()
+    for chunk in source.chunks(name):
+        hasher.update(chunk)
+    return hasher.digest()
+
+
+def both_digests(source: TensorSource, name: str) -> DigestBuilder:
+    """Return both kinds of digest of one tensor of a source."""
+    built = DigestBuilder()
+    for chunk in source.chunks(name):
+        built.update(chunk)
+    return built
