@@ -219,14 +219,18 @@ def _ack_of(state: ChannelState) -> Ack:
 def _take_turns(turns: Turns, found: list[Frame], budget: int, frame_bytes: int) -> int:
     while turns and budget > 0:
         channel, state = next(iter(turns.items()))
-        if not state.sendable:  # its share of the link has shrunk; an acknowledgement is on its way
-            del turns[channel]
-            continue
-        frame: Data = state.next_frame(frame_bytes)
-        found.append(frame)
-        budget -= len(frame.payload)
+        # A share of the link may have shrunk meanwhile; then an acknowledgement is on its way.
         if state.sendable:
-            turns.move_to_end(channel)
-        else:
-            del turns[channel]
+            frame: Data = state.next_frame(frame_bytes)
+            found.append(frame)
+            budget -= len(frame.payload)
+        _give_turn(turns, channel, state)
     return budget
+
+
+def _give_turn(turns: Turns, channel: int, state: ChannelState) -> None:
+    """Put a channel behind the others, or take its turn away."""
+    if state.sendable:
+        turns.move_to_end(channel)
+    else:
+        del turns[channel]

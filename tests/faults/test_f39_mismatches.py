@@ -20,6 +20,7 @@ from tests.transports.certificates import Authority
 
 LIMITS = Limits(start_timeout=0.5, shutdown_timeout=0.5, retry_cap=0.5)
 NOWHERE = "tcp://127.0.0.1:0"
+TOLD = f"version: this side speaks {PROTOCOL_VERSION}"
 OTHERS = pytest.mark.parametrize("version", [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1])
 
 
@@ -84,7 +85,7 @@ def test_f39_a_server_refuses_another_versions_site_with_both_numbers(version):
     """The server's log has both; the site gets the server's Hello, which has the other one."""
     answer, log = leaving_nothing(lambda: refused(hello(version=version)))
     assert [type(frame) for frame in answer] == [Hello, Goodbye]
-    assert (answer[0].version, answer[1].message) == (PROTOCOL_VERSION, "version: this side speaks 1")
+    assert (answer[0].version, answer[1].message) == (PROTOCOL_VERSION, TOLD)
     assert f"'s0' speaks version {version}, this side {PROTOCOL_VERSION}" in log
 
 
@@ -96,7 +97,7 @@ def test_f39_a_site_refuses_another_versions_server_with_both_numbers(version):
     assert f"'server' speaks version {version}, this side {PROTOCOL_VERSION}" in left
     assert dials == 1
     assert [type(frame) for frame in said] == [Hello, Goodbye]
-    assert (said[0].version, said[1].message) == (PROTOCOL_VERSION, "version: this side speaks 1")
+    assert (said[0].version, said[1].message) == (PROTOCOL_VERSION, TOLD)
 
 
 @OTHERS
