@@ -14,7 +14,7 @@ from anyio.abc import ObjectReceiveStream
 from flare_async.errors import AckStalled, FlareError, LocalProtocolError
 from flare_async.net.flow import Arrival
 from flare_async.net.outflow import wake
-from flare_async.net.rate import Rate
+from flare_async.net.rate import Demand
 from flare_async.wire.frames import ResetCode
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._collects = False
         self._taker: Taker | None = None
         self._receiver: asyncio.Future[None] | None = None
-        self._rate: Rate | None = None
+        self._rate: Demand | None = None
 
     @property
     def peer(self) -> str:
@@ -191,7 +191,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         else:
             self._keep(payload)
         if self._rate is not None:
-            self._check_rate(self._rate)
+            self._rate.moved()
 
     def landed_piece(self, length: int) -> None:
         """Take note of bytes that landed in the lease."""
@@ -206,7 +206,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
             except FlareError as exc:
                 self._cannot_take(exc)
         if self._rate is not None:
-            self._check_rate(self._rate)
+            self._rate.moved()
 
     def destination(self, offset: int, length: int) -> memoryview | None:
         """Say where bytes of the stream may land."""
@@ -267,7 +267,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
         self._receiver = future = self.session.new_future()
         try:
             if patience is not None and self.session.limits.min_rate:
-                self._measure()
+                self._rate = self._rate or Demand(self)
+                self._rate.begin()
             if patience is None:
                 await future
             else:
@@ -277,18 +278,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
             raise
         finally:
             self._receiver = None
-
-    def _measure(self) -> None:
-        if self._rate is None:
-            session = self.session
-            self._rate = Rate(session.clock.now(), session.flow.nbytes, session.limits)
-
-    def _check_rate(self, rate: Rate) -> None:
-        flow = self.session.flow
-        found = rate.check(self.session.clock.now(), flow.nbytes, flow.resumed)
-        if found is not None:
-            error = rate.error(self.peer, self.topic, found)
-            self.give_up(error, str(error), ResetCode.TOO_SLOW)
+            if self._rate is not None:
+                self._rate.end()
 
     def _silent(self, idle: float) -> AckStalled:
         numbers = self.statistics()

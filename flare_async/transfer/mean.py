@@ -12,6 +12,7 @@ from flare_async.limits import Limits
 from flare_async.model import ParamsType
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.cursor import Cursor
+from flare_async.transfer.groups import GroupedSums, Groups
 from flare_async.transfer.norm import NormLimit
 from flare_async.transfer.precision import excluded_names, precisions
 from flare_async.transfer.staging import StagedUpdate, StagingArea
@@ -29,6 +30,9 @@ class MeanOptions:
     ``exclude`` is a regular expression that is searched in names: tensors that have it keep the
     model's value; ``spool_folder`` is where updates beyond ``staging_bytes`` go. ``max_norm``
     refuses an update with a tensor whose Euclidean norm is larger, whether model or diff.
+
+    ``groups`` of sites are added group by group: first the mean of a group in the model's own
+    types, then that mean with the group's weight, at the place of the group's first site.
     """
 
     accumulator: str | None = None
@@ -36,6 +40,7 @@ class MeanOptions:
     exclude: str | None = None
     spool_folder: Path | None = None
     max_norm: float | None = None
+    groups: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,10 @@ class WeightedMean:
         self._norm = None if most is None else NormLimit(most)
         self._excluded = excluded
         self._area = StagingArea(budget, folder=self._options.spool_folder)
-        self._cursor = Cursor(order)
-        self._sums = Sums(model, precisions(model, self._options.accumulator, excluded))
+        groups = Groups(order, self._options.groups)
+        self._cursor = Cursor(groups.order)
+        kinds = precisions(model, self._options.accumulator, excluded)
+        self._sums = GroupedSums(lambda: Sums(model, kinds), groups)
         self._staged: dict[str, tuple[StagedUpdate, float, ParamsType]] = {}
         self._adding: tuple[Contribution, Iterator[None]] | None = None
         self._sites: list[tuple[str, float]] = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flare_async.errors import AckStalled, BelowMinRate, FlareError
 from flare_async.net.channel import Channel
+from flare_async.ports import Timer
 from flare_async.transfer.digest import DigestBuilder, tensor_hasher
 from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.source import TensorSource
@@ -44,16 +45,45 @@ class Offer:
     served: Counter[str] = field(default_factory=Counter)
     stalls: Counter[str] = field(default_factory=Counter)
     watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
+    timers: dict[str, Timer] = field(default_factory=dict)
 
     def over(self, channel: Channel, max_resends: int) -> None:
         """Take note that a pull has ended, and of why."""
         self.channels.discard(channel)
         peer, error = channel.peer, channel.failed
-        self.stalls[peer] += isinstance(error, AckStalled)
-        if isinstance(error, BelowMinRate) or self.stalls[peer] > max_resends:
-            watcher = self.watchers.pop(peer, None)
-            if watcher is not None and error is not None:
-                watcher(error)
+        if isinstance(error, AckStalled):
+            self.stalls[peer] += 1
+            if self.stalls[peer] <= max_resends:
+                self._expect_another(channel, error)
+                return
+        if isinstance(error, AckStalled | BelowMinRate):
+            self._tell(peer, error)
+
+    def close(self) -> None:
+        """Expect nobody any more."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+        self.channels.clear()
+
+    def _expect_another(self, channel: Channel, error: AckStalled) -> None:
+        # A reader that is alive asks again; one that has stopped reading never hears of the reset.
+        peer, session, asked = channel.peer, channel.session, self.served[channel.peer]
+        if peer not in self.watchers or peer in self.timers:
+            return
+
+        def missing() -> None:
+            self.timers.pop(peer, None)
+            if self.served[peer] == asked:
+                self._tell(peer, error)
+
+        due = session.clock.now() + session.limits.stall_timeout
+        self.timers[peer] = session.clock.call_at(due, missing)
+
+    def _tell(self, peer: str, error: FlareError) -> None:
+        watcher = self.watchers.pop(peer, None)
+        if watcher is not None:
+            watcher(error)
 
     def knows(self, name: str, *, chunks: bool = False) -> bool:
         """Whether a tensor's digest, or those of its chunks, are known."""

@@ -116,7 +116,7 @@ class Shelf:
             self._gone.popitem(last=False)
         for channel in list(offer.channels):
             channel.reset(ResetCode.GONE, "the offer has ended")
-        offer.channels.clear()
+        offer.close()
 
     def _answer(self, channel: Channel) -> None:
         try:

@@ -75,11 +75,21 @@ class Sums:
         becomes the new tensor.
         """
         views: dict[str, memoryview] = {}
+        for _ in self.taking(views):
+            pass
+        return self.model_of(views)
+
+    def taking(self, views: dict[str, memoryview]) -> Iterator[None]:
+        """Do what ``mean`` does into ``views``, yielding after every tensor."""
         for spec in self._model.specs:
             if spec.name in self._precisions:
                 views[spec.name] = self._mean_of(spec)
+                yield
             elif spec.name not in self._model.aliases:
                 views[spec.name] = self._model[spec.name]
+
+    def model_of(self, views: dict[str, memoryview]) -> TensorSet:
+        """Return what ``taking`` has made as a model."""
         return TensorSet.from_views(self._model.specs, views, self._model.aliases)
 
     def _adding(self, spec: TensorSpec, contribution: Contribution) -> Iterator[None]:

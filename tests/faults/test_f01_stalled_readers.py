@@ -90,6 +90,24 @@ def test_f01_one_of_32_stops_reading_and_the_others_notice_nothing(sim):
     assert re.fullmatch(reason, made.reason(STALLED))
 
 
+def test_f01_who_never_asks_again_after_a_stall_is_not_waited_for(sim):
+    """Without a re-pull for another ``stall_timeout`` the site is excluded."""
+    patient = replace(LIMITS, max_resends=3)
+    faults = (OneWayCut("down", at=0.5, site="s01"),)
+
+    async def main():
+        network = SimNetwork(LoopClock(), SeededRandom(3), bandwidth=1e6, faults=faults)
+        async with world(SITES[:2], network, patient) as made:
+            for site in SITES[:2]:
+                made.start(site, Validates(), network=network.of(site), limits=CLIENT)
+            await made.server.wait_for(SITES[:2], 2)
+            return await made.validate(0, MODEL, quorum=1), made
+
+    arrived, made = sim(main)
+    assert arrived == ["s00"]
+    assert made.ended()["s01"] <= 2 * LIMITS.stall_timeout + 2
+
+
 def test_f01_a_path_on_which_only_handshakes_pass_is_given_up(sim):
     """Each new link brings patience, but not without end: the site fails, the round goes on."""
     faults = (SmallOnly(site="s00", start=0.3, direction="down"), Cut(at=0.5, site="s00"))
