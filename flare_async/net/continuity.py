@@ -23,7 +23,7 @@ from flare_async.errors import (
     LinkLost,
     RemoteProtocolError,
 )
-from flare_async.net.attachment import Attachment
+from flare_async.net.attachment import MEASURING, Attachment
 from flare_async.net.link import Link
 from flare_async.net.outflow import wake
 from flare_async.ports import Timer
@@ -96,6 +96,16 @@ class Continuity:
             due = session.clock.now() + session.limits.session_grace
             self._grace = session.clock.call_at(due, lambda: self._expire(error))
         self._lifeline.detached(session)
+
+    def greeted(self) -> None:
+        """Measure the link whose hello has come."""
+        if self.attachment is not None:
+            self.attachment.measure()
+
+    def ponged(self, nonce: int) -> None:
+        """Take the answer to a ping."""
+        if nonce == MEASURING and self.attachment is not None:
+            self.attachment.measured()
 
     def resumed(self) -> None:
         """Take note that the peer is there again and everything flows."""

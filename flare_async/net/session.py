@@ -11,7 +11,7 @@ from typing import Self
 import anyio
 
 from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
-from flare_async.net.attachment import MEASURING, Attachment
+from flare_async.net.attachment import Attachment
 from flare_async.net.channel import Channel
 from flare_async.net.continuity import Continuity, Lifeline, handshake_error
 from flare_async.net.dispatch import handle, land
@@ -243,13 +243,11 @@ class Session:
         self.hello = hello
         self.peer = hello.peer
         self._lobby.wake()
-        if self._links.attachment is not None:
-            self._links.attachment.measure()
+        self._links.greeted()
 
     def ponged(self, nonce: int) -> None:
         """Take the peer's answer; any frame counts as a sign of life, and this one as time."""
-        if nonce == MEASURING and self._links.attachment is not None:
-            self._links.attachment.measured()
+        self._links.ponged(nonce)
 
     def accept(self, event: Opened) -> None:
         """Hand a channel that the peer opened to its topic's handler, or queue it."""

@@ -19,6 +19,8 @@ from flare_async.errors import (
     LinkError,
     RemoteProtocolError,
 )
+from flare_async.net.basin import Basin
+from flare_async.net.buffers import Buffers
 from flare_async.net.channel import Channel
 from flare_async.net.inflow import Chunk
 from flare_async.wire.frames import ResetCode
@@ -46,16 +48,18 @@ class Splice:
         self._left = 1
         here.on_over = self._over
 
-    def join(self, there: Channel, *, leased: bool = False) -> None:
+    def join(self, there: Channel, *, leased: bool = False, buffers: Buffers | None = None) -> None:
         """Let everything pass from now on.
 
         With ``leased`` what ``there`` brings has been counted as consumed already: references to
-        memory that others hold.
+        memory that others hold. With ``buffers`` long frames of ``there`` are read into those.
         """
         self.there = there
         self._left += 1
         there.on_over = self._over
         up, down = Half(self.here, there), Half(there, self.here, leased=leased)
+        if buffers is not None and not there.session.link.by_reference:
+            down.basin = Basin(buffers)
         up.back, down.back = down, up
         there.pass_to(down)
         self.here.pass_to(up)
@@ -80,7 +84,7 @@ class Splice:
 class Half:
     """One direction of a splice: what ``source`` brings leaves on ``target``."""
 
-    __slots__ = ("_consumed", "_given", "_leased", "_source", "_target", "back")
+    __slots__ = ("_consumed", "_given", "_leased", "_source", "_target", "back", "basin")
 
     def __init__(self, source: Channel, target: Channel, *, leased: bool = False) -> None:
         self._source = source
@@ -89,13 +93,17 @@ class Half:
         self._given = 0
         self._consumed = 0
         self.back: Half | None = None
+        self.basin: Basin | None = None
 
     def room(self, offset: int, length: int) -> memoryview | None:
-        """Offer no memory: bytes come in buffers of the link's, and leave in them."""
-        return None
+        """Offer a buffer for a long frame; others come in buffers of the link's."""
+        return None if self.basin is None else self.basin.room(offset, length)
 
     def landed(self, offset: int, length: int) -> None:
-        """Never happens: there was no room."""
+        """Send on what was read into buffers."""
+        if self.basin is not None:
+            for part in self.basin.parts(offset, length):
+                self.take(offset, part)
 
     def take(self, offset: int, payload: Chunk) -> None:
         """Send on what arrived; the target's credit decides when it leaves."""
@@ -119,6 +127,8 @@ class Half:
         over = machine.end_acknowledged(number)  # then the channel may be closed already
         total = self._given if over else machine.statistics(number).acknowledged
         fresh, self._consumed = total - self._consumed, total
+        if self.basin is not None:
+            self.basin.acknowledged(total)
         if fresh > 0 and not self._leased:
             self._source.session.consumed(self._source.id, fresh)
 

@@ -47,6 +47,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     if not (math.isfinite(span) and span > 0):
         return [low]
     rough = span / max(1, count)
+    if rough == 0:  # the smallest number there is, divided
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((s * power for s in (1, 2, 5) if s * power >= rough * 0.999), 10 * power)
     first = math.floor(low / step + 1e-9)
