@@ -7,6 +7,7 @@ process that is measured is a fresh one.
 - ``bench.latency``: how long a control message takes under bulk and beside a stalled reader
 - ``bench.throughput``: bulk bytes between two processes, over every transport
 - ``bench.fanout``: what one connection of thousands costs in time and memory
+- ``bench.relay``: what a relay holds and what its server gives, one process a role
 - ``bench.rounds``: what a round costs when nobody trains
 - ``bench.startup``: importing the package and asking for help, beside ``python -c pass``
 """

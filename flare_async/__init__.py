@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flare_async.limits import Limits
     from flare_async.model import FLModel, ParamsType
     from flare_async.roles.client import Client
+    from flare_async.roles.relay import Relay
     from flare_async.roles.server import Server
     from flare_async.sim.env import SimEnv
 
@@ -32,6 +33,7 @@ __all__ = [
     "FlareError",
     "Limits",
     "ParamsType",
+    "Relay",
     "Run",
     "Server",
     "SimEnv",
@@ -46,6 +48,7 @@ _MODULES = {
     "FlareError": "flare_async.errors",
     "Limits": "flare_async.limits",
     "ParamsType": "flare_async.model",
+    "Relay": "flare_async.roles.relay",
     "Run": "flare_async.jobs.run",
     "Server": "flare_async.roles.server",
     "SimEnv": "flare_async.sim.env",

@@ -48,6 +48,7 @@ class Limits:
     depth: int = 32  # nesting of one control message
     channels: int = 1024  # open channels of one link
     handshakes: int = 1024  # accepted links whose hello is outstanding; beyond, the oldest goes
+    sessions: int = 16_384  # of one role; without room those go first that have no link
     min_rate: int = 0  # bytes a second below which a transfer is given up; 0 is never
     max_resends: int = 3  # re-pulls of one transfer without progress
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flare_async.errors import FlareError, LinkLost, LocalProtocolError, RemoteProtocolError
 from flare_async.limits import MIB
+from flare_async.net.greeting import BROKEN
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
 from flare_async.net.pump import Pump
@@ -20,7 +21,6 @@ __all__ = ["Attachment"]
 MEASURING = 1  # the nonce of a ping that measures; a heartbeat's is 0
 PATH_RATE = 4096 * MIB  # bytes a second: no single connection has moved more
 SHORT_PATH = 2 * MIB  # what a path without latency holds; more of it would only delay control
-BROKEN = frozenset({"truncated", "bad_head"})  # what a torn or damaged stream looks like
 
 
 class Attachment:
@@ -31,12 +31,13 @@ class Attachment:
     reaches the session.
     """
 
-    __slots__ = ("_asked", "_heartbeat", "_session", "link", "over", "pump")
+    __slots__ = ("_asked", "_heartbeat", "_session", "link", "over", "pump", "talked")
 
     def __init__(self, session: Session, link: Link) -> None:
         endpoint = session.endpoint
         self.link = link
         self.over = False
+        self.talked = False  # something came behind the peer's first hello
         self._asked = 0.0
         self._session = session
         self.pump = Pump(link, session.machine, session.limits, self.lose)
@@ -81,6 +82,7 @@ class Attachment:
         session = self._session
         if self.over:
             return
+        self.talked = self.talked or session.hello is not None
         now = session.clock.now()
         if not frames:
             self._heartbeat.moved = now
@@ -95,7 +97,7 @@ class Attachment:
             for frame in frames:
                 self._take(frame, now)
         except RemoteProtocolError as exc:
-            session.refuse(exc)
+            self._offended(exc)
         except Exception as exc:
             # A bug of ours: whoever waits on this session must not wait for ever because of it.
             session.end(LocalProtocolError(f"{session!r}: {type(exc).__name__}: {exc}"))
@@ -114,7 +116,7 @@ class Attachment:
         if self.over:
             return
         if isinstance(error, RemoteProtocolError) and not self._may_resume(error):
-            self._session.refuse(error)
+            self._offended(error)
             return
         peer = self._session.peer
         problem = "the connection ended without a goodbye" if error is None else str(error)
@@ -127,6 +129,14 @@ class Attachment:
     def _take(self, frame: Frame | Landed, now: float) -> None:
         if not self.over:  # the frame before may have ended the session
             self._session.take(frame, now)
+
+    def _offended(self, error: RemoteProtocolError) -> None:
+        # Whoever has not shown yet that the session is his cannot end it: a proxy that answers in
+        # the server's place, for instance.
+        if self._session.machine.resuming:
+            self.lose(LinkLost(self.link.address, str(error)))
+        else:
+            self._session.refuse(error)
 
     def _may_resume(self, error: RemoteProtocolError) -> bool:
         return self._session.resumable and error.reason in BROKEN

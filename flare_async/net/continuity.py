@@ -28,6 +28,7 @@ from flare_async.net.link import Link
 from flare_async.net.outflow import wake
 from flare_async.ports import Timer
 from flare_async.wire.frames import Frame
+from flare_async.wire.session import Side
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
@@ -84,10 +85,11 @@ class Continuity:
     def detach(self, attachment: Attachment, error: FlareError) -> None:
         """Take note that the link is gone; ends the session unless it may get another one."""
         session = self._session
-        if not self.may_resume or session.hello is None or self._lifeline is None:
+        if self._lifeline is None or not self._is_worth_keeping(attachment):
             session.end(error)
             return
         attachment.stop()
+        attachment.link.abort()  # nobody waits for what is in its buffers: it is sent again
         self.attachment = None
         session.machine.detach()
         session.flow.detached()
@@ -113,7 +115,15 @@ class Continuity:
         session.flow.attached(session.clock.now())
         session.watchdog.recheck()
         self._end_grace()
+        self.greeted()
         wake(self._waiter)
+
+    def finish(self) -> bool:
+        """Send what a Goodbye has left of the queue; False if there is no link for it."""
+        if self.attachment is None:
+            return False
+        self.attachment.pump.finish()
+        return True
 
     def end(self) -> None:
         """Take note, once, that the session has ended."""
@@ -124,6 +134,13 @@ class Continuity:
         wake(self._waiter)
         if self._lifeline is not None:
             self._lifeline.ended(self._session)
+
+    def _is_worth_keeping(self, attachment: Attachment) -> bool:
+        # Who leaves right behind the first hello gets nothing to be remembered by.
+        session = self._session
+        said_something = attachment.talked or self.epoch > 0
+        accepted = session.machine.side is Side.ACCEPTOR
+        return self.may_resume and session.hello is not None and (said_something or not accepted)
 
     def _expire(self, error: FlareError) -> None:
         self._grace = None
@@ -143,6 +160,6 @@ def handshake_error(session: Session, link: Link, *, silent: bool) -> FlareError
         seconds = session.limits.handshake_timeout
         return HandshakeFailed(link.address, f"sent no hello within {seconds:g} s")
     error = session.error
-    final = isinstance(error, RemoteProtocolError | Dismissed)
-    kind = HandshakeRefused if final else HandshakeFailed
+    other_version = isinstance(error, RemoteProtocolError) and error.reason == "version"
+    kind = HandshakeRefused if other_version or isinstance(error, Dismissed) else HandshakeFailed
     return kind(link.address, str(error or "it left at once"))

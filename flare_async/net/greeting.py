@@ -11,8 +11,9 @@ from flare_async.net.link import Link
 from flare_async.net.outflow import wake
 from flare_async.wire.frames import PROTOCOL_VERSION, Frame, Goodbye, Hello, Landed, ResetCode
 
-__all__ = ["Greeting", "told"]
+__all__ = ["BROKEN", "Greeting", "told"]
 
+BROKEN = frozenset({"truncated", "bad_head"})  # what a torn or damaged stream looks like
 EARLY_FRAMES = 8  # an honest peer sends nothing behind its hello until it has ours
 
 
@@ -52,7 +53,7 @@ class Greeting:
         self._link.abort()
         wake(self._waiter)
 
-    def refuse(self, code: ResetCode, message: str, hello: Hello | None = None) -> None:
+    def refuse(self, code: int, message: str, hello: Hello | None = None) -> None:
         """Say why the link is not wanted; whoever owns it closes it."""
         session = self._endpoint.random.token(16) if hello is None else hello.session
         epoch = 0 if hello is None else hello.epoch
@@ -76,7 +77,8 @@ class Greeting:
         """Take note that the link has ended."""
         self._over = True
         self._error = error
-        if isinstance(error, RemoteProtocolError):
+        # Damage is not the peer's doing: it may try again, as after any broken connection.
+        if isinstance(error, RemoteProtocolError) and error.reason not in BROKEN:
             self.refuse(ResetCode.PROTOCOL, told(error))
         wake(self._waiter)
 

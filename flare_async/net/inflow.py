@@ -209,7 +209,9 @@ class Inflow(ObjectReceiveStream[Chunk]):
             self._rate.moved()
 
     def destination(self, offset: int, length: int) -> memoryview | None:
-        """Say where bytes of the stream may land."""
+        """Say where bytes of the stream may land: never over those that have."""
+        if offset < self._landed:
+            return None
         if self._taker is not None:
             try:
                 return self._taker.room(offset, length)

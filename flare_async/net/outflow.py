@@ -7,7 +7,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flare_async.errors import AckStalled, BelowMinRate, FlareError
+from flare_async.errors import AckStalled, BelowMinRate, FlareError, LocalProtocolError
 from flare_async.net.flow import Debt
 from flare_async.net.rate import Rate
 from flare_async.net.watchdog import Watch
@@ -64,6 +64,8 @@ class Outflow:
     async def drained(self, channel: Channel) -> None:
         """Wait until nothing is unsent or the channel has failed."""
         session, number = channel.session, channel.id
+        if self._waiter is not None:
+            raise LocalProtocolError(f"{channel!r} already has a sender")
         while channel.failed is None and session.machine.unsent(number):
             self._waiter = session.new_future()
             try:

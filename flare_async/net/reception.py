@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import anyio
 
-from flare_async.errors import FlareError, HandshakeFailed
+from flare_async.errors import FlareError, HandshakeFailed, LinkLost
 from flare_async.net.endpoint import Endpoint
+from flare_async.net.farewells import Farewells
 from flare_async.net.greeting import Greeting
 from flare_async.net.link import Link
 from flare_async.net.session import Session
-from flare_async.wire.frames import Frame, Hello, ResetCode
+from flare_async.wire.frames import Frame, Hello
 from flare_async.wire.session import Side
 
 __all__ = ["Reception"]
@@ -29,6 +30,7 @@ class Reception:
         self._endpoint = endpoint
         self._silent: dict[Greeting, None] = {}
         self._sessions: dict[bytes, Session] = {}
+        self._farewells = Farewells(endpoint)
 
     async def receive(self, link: Link) -> Session | None:
         """Return a new session over ``link``, not entered yet; None if an old one took the link.
@@ -54,8 +56,9 @@ class Reception:
         """Wait: the peer is the one who dials."""
 
     def ended(self, session: Session) -> None:
-        """Forget the session."""
-        self._sessions.pop(session.id, None)
+        """Forget the session, but for what its peer could not be told."""
+        if self._sessions.pop(session.id, None) is not None and session.farewell is not None:
+            self._farewells.keep(session.id, session.peer, session.farewell)
 
     # Internals
 
@@ -64,11 +67,13 @@ class Reception:
         hello, early = await self._greet(greeting, link)
         older = self._sessions.get(hello.session)
         if hello.epoch == 0 and older is None:
+            self._make_room()
             session = Session(link, Side.ACCEPTOR, self._endpoint, lifeline=self, early=early)
             self._sessions[session.id] = session
             return session
         if older is None or not self._may_resume(older, hello, link):
-            greeting.refuse(ResetCode.GONE, "no such session", hello)
+            code, message = self._farewells.of(hello.session, hello.peer)
+            greeting.refuse(code, message, hello)
             raise HandshakeFailed(link.address, f"{hello.peer} asks for a session that is gone")
         await older.resume(link, hello.epoch, early)
         return None
@@ -89,6 +94,16 @@ class Reception:
             raise HandshakeFailed(link.address, f"sent no hello within {seconds:g} s") from None
         finally:
             self._silent.pop(greeting, None)
+
+    def _make_room(self) -> None:
+        """End a session that has no link where there are too many; without one, refuse another."""
+        most = self._endpoint.limits.sessions
+        if len(self._sessions) < most:
+            return
+        lonely = next((one for one in self._sessions.values() if not one.attached), None)
+        if lonely is None:
+            raise HandshakeFailed("this side", f"{most} sessions are open")
+        lonely.end(LinkLost(lonely.peer, f"without a link while {most} sessions were open"))
 
     def _may_resume(self, older: Session, hello: Hello, link: Link) -> bool:
         known = older.hello

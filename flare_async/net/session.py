@@ -63,6 +63,7 @@ class Session:
         self.id = first.session if isinstance(first, Hello) else endpoint.random.token(16)
         self.hello: Hello | None = None
         self.error: FlareError | None = None
+        self.farewell: tuple[int, str] | None = None  # what could not be said for want of a link
         self.endpoint = endpoint
         self._links = Continuity(self, lifeline)
         self._early = early
@@ -266,8 +267,8 @@ class Session:
         """Say goodbye and end; the owner of the block closes the link, after what was queued."""
         if not self._ended:
             self.machine.leave(code, message)
-            if self._links.attachment is not None:
-                self._links.attachment.pump.finish()
+            if not self._links.finish():
+                self.farewell = (code, message)
             self.end(error)
 
     def end(self, error: FlareError | None) -> None:

@@ -8,6 +8,7 @@ else: either session may lose and resume its link meanwhile.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -38,12 +39,13 @@ class Splice:
     the error that ended either side, or None after an orderly end; it must not block.
     """
 
-    __slots__ = ("_error", "_left", "_on_over", "here", "there")
+    __slots__ = ("_basin", "_error", "_left", "_on_over", "here", "there")
 
     def __init__(self, here: Channel, on_over: OnOver | None = None) -> None:
         self.here = here
         self.there: Channel | None = None
         self._on_over = on_over
+        self._basin: Basin | None = None
         self._error: FlareError | None = None
         self._left = 1
         here.on_over = self._over
@@ -59,7 +61,7 @@ class Splice:
         there.on_over = self._over
         up, down = Half(self.here, there), Half(there, self.here, leased=leased)
         if buffers is not None and not there.session.link.by_reference:
-            down.basin = Basin(buffers)
+            down.basin = self._basin = Basin(buffers)
         up.back, down.back = down, up
         there.pass_to(down)
         self.here.pass_to(up)
@@ -76,6 +78,8 @@ class Splice:
         if channel.failed is not None:
             self._error = self._error or channel.failed
             self.reset(*reset_of(self._error))
+        if not self._left and self._error is None and self._basin is not None:
+            self._basin.acknowledged(sys.maxsize)  # after a reset a link may still read from it
         if not self._left and self._on_over is not None:
             on_over, self._on_over = self._on_over, None
             on_over(self._error)

@@ -14,6 +14,11 @@ pulls it; the result names a reference on the client's shelf, the server pulls t
 and into the staging of a reducer. *Received* says that the update is whole and verified here,
 *committed* that it will not be asked for again.
 
+A **relay** is a client above and a server below. A site behind it stands in the server's directory
+as a route, which opens channels like a session; each relay opens them again at the next hop and
+joins both sides, so nothing of a round knows that it is there. A relay that caches answers pulls of
+tensors itself.
+
 Who takes part, when a round is over and who is revoked is decided by ``RoundMachine``, which is
 pure: events in, actions out. ``Round`` is the thin coroutine around it: one task a site that holds
 a lease, all owned by the ``async with cohort.round(...)`` block, so nothing outlives it.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import anyio
 import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError, SessionGone, TrainingFailed
+from flare_async.net.backoff import Backoff
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
@@ -25,6 +27,8 @@ from flare_async.roles.messages import (
     TaskOffer,
     TaskResult,
 )
+from flare_async.roles.readiness import Prepare, get_ready
+from flare_async.roles.start_messages import START_TOPIC
 from flare_async.roles.stream import TaskStream
 from flare_async.roles.text import described, shortened, where
 from flare_async.transfer.shelf import Offer
@@ -73,7 +77,10 @@ class Worker(Protocol):
 
 
 class Client:
-    """One site. ``gate`` bounds how many tasks of a process hold a model at once."""
+    """One site. ``gate`` bounds how many tasks of a process hold a model at once.
+
+    ``prepare(notice)`` makes the site ready for a job before its first task.
+    """
 
     def __init__(
         self,
@@ -81,12 +88,15 @@ class Client:
         name: str,
         worker: Worker,
         gate: AbstractAsyncContextManager[object] | None = None,
+        *,
+        prepare: Prepare | None = None,
     ) -> None:
         self.context = context
         self.name = name
         self.shelf = context.shelf(name)
         self._worker = worker
         self._gate = gate or nullcontext()
+        self._prepare = prepare
         self._endpoint = context.endpoint(name, "client")
 
     async def run(self, address: str) -> None:
@@ -99,7 +109,10 @@ class Client:
         Raises:
             LinkError: no connection in time, or the link was lost for good.
         """
+        clock, limits = self.context.clock, self.context.limits
+        backoff = Backoff(self.context.random, "begin again", limits.retry_cap)
         while True:
+            began = clock.now()
             try:
                 async with opened(self.context, self._endpoint, address) as session:
                     await self._serve(session)
@@ -107,12 +120,18 @@ class Client:
                 log.info("session_gone", site=self.name, error=str(exc))
             else:
                 return
+            if clock.now() - began > backoff.bound:
+                backoff.reset()
+            await anyio.sleep(backoff.pause())
 
     async def _serve(self, session: Session) -> None:
         self.shelf.attach(session)
         async for channel in session:
             if channel.topic == TASK_TOPIC:
                 self.context.tasks.start_soon(self._task, channel, name=f"task at {self.name}")
+            elif channel.topic == START_TOPIC:
+                ready = partial(get_ready, channel, self.context.limits, self._prepare)
+                self.context.tasks.start_soon(ready, name=f"start at {self.name}")
             else:
                 channel.reset(ResetCode.REFUSED, "a site takes tasks only")
 
@@ -134,6 +153,7 @@ class Client:
         """Do the task; return what to tell the server when it failed and can be told."""
         try:
             offer = OFFER_SCHEMA.decode(stream.channel.header, self.context.limits)
+            self._check(offer)
             await self._work(stream, offer)
         except TrainingFailed as exc:
             return self._failed(exc.problem, exc.details)
@@ -148,6 +168,11 @@ class Client:
             log.error("task_broke", site=self.name, error=problem, at=where(exc))  # noqa: TRY400
             return self._failed(problem)
         return None
+
+    def _check(self, offer: TaskOffer) -> None:
+        if not offer.job or not offer.task:
+            lacking = "task" if offer.job else "job"
+            raise TrainingFailed(self.name, f"the task's metadata lack {lacking!r}")
 
     def _failed(self, problem: str, details: str = "") -> TaskFailed:
         most = min(DETAILS_BYTES, self.context.limits.control_bytes // 4)
@@ -171,7 +196,7 @@ class Client:
         # The tensors live in this frame only: what is waited for later is held by the offer alone.
         sink = MemorySink(memory_bytes=self.context.limits.memory_bytes)
         await self.context.downloader.fetch(stream.channel.session, offer.model, sink)
-        result = await self._worker.run(
+        work = self._worker.run(
             SiteTask(
                 offer.job,
                 offer.task,
@@ -181,6 +206,7 @@ class Client:
                 offer.meta,
             )
         )
+        result = await self.context.lag.steps(work, f"{type(self._worker).__qualname__}.run")
         held = None
         if result.tensors is not None:
             held = self.shelf.put(result.tensors, readers=[stream.channel.peer])

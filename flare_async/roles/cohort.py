@@ -85,7 +85,8 @@ class Cohort:
             QuorumNotReached: (from iterating) too few updates came.
         """
         plan = self._plan(tuple(sites or self.sites), quorum, size, deadline)
-        offering = self.server.shelf.offer(model, readers=plan.sites, version=task.number)
+        readers = self.server.readers(plan.sites)
+        offering = self.server.shelf.offer(model, readers=readers, version=task.number)
         # What the body raises leaves this block as it is, not in a group.
         with single_error():
             async with offering as offer, anyio.create_task_group() as tasks:

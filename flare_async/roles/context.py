@@ -11,6 +11,7 @@ import anyio
 
 from flare_async.limits import Limits
 from flare_async.net.endpoint import Endpoint
+from flare_async.net.lag import LagMonitor
 from flare_async.net.link import Link, Listener
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Clock, Network, Random
@@ -37,6 +38,7 @@ class Context:
     tasks: TaskGroup
     budget: CreditBudget
     downloader: Downloader
+    lag: LagMonitor
 
     def endpoint(self, name: str, role: str) -> Endpoint:
         """Return what the sessions of one role share."""
@@ -75,5 +77,6 @@ async def open_context(
                 tasks=tasks,
                 budget=CreditBudget(limits.process_bytes),
                 downloader=Downloader(limits, LayoutCache()),
+                lag=LagMonitor(clock),
             )
             tasks.cancel_scope.cancel()

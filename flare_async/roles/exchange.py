@@ -61,7 +61,8 @@ class Exchange:
         stream = self.stream = self._open(session, remaining)
         result = await self._result(stream)
         weight = self._weight(result)
-        tensors = await self._pull(session, result, weight)
+        async with self._setting.server.directory.gate(self._site):
+            tensors = await self._pull(session, result, weight)
         if stream.unread:
             raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
         if self._setting.reducer is not None and result.update is not None:
@@ -114,7 +115,11 @@ class Exchange:
     def _weight(self, result: TaskResult) -> float:
         # Checked before anything is pulled; a reducer checks it again for itself.
         weigh = self._setting.weigh
-        weight = 1.0 if weigh is None else weigh(self._site, result.meta)
+        weight = 1.0
+        if weigh is not None:
+            callback = getattr(weigh, "__qualname__", type(weigh).__qualname__)
+            with self._setting.server.context.lag.timed(callback):
+                weight = weigh(self._site, result.meta)
         self._setting.admission.check_weight(self._site, weight)
         return weight
 

@@ -8,6 +8,7 @@ import anyio
 import structlog
 
 from flare_async.errors import (
+    ChannelReset,
     FlareError,
     LinkError,
     RemoteProtocolError,
@@ -94,12 +95,14 @@ class Lease:
         while True:
             session = sites.get(self._site)
             if session is None:
-                raise TrainingFailed(self._site, "is not connected")
+                was = self._site in self._setting.server.directory.seen
+                problem = "is not connected any more" if was else "is not connected"
+                raise TrainingFailed(self._site, problem)
             exchange = self._exchange = Exchange(self._setting, self._site, attempt)
             try:
                 return await self._served(exchange, session)
-            except LinkError:
-                if not self._may_ask_again(session, attempt):
+            except (LinkError, ChannelReset) as exc:
+                if not await self._may_ask_again(exc, session, attempt):
                     raise
             attempt += 1
 
@@ -120,12 +123,20 @@ class Lease:
                 watchers.pop(self._site, None)
         raise failures[0]
 
-    def _may_ask_again(self, session: Session, attempt: int) -> bool:
+    async def _may_ask_again(self, error: FlareError, session: Session, attempt: int) -> bool:
         # A site that came back under a newer session gets the same task again.
-        newer = self._setting.server.sites.get(self._site)
+        server = self._setting.server
+        if isinstance(error, ChannelReset):
+            if error.reset_code != ResetCode.UNREACHABLE:
+                return False
+            # A relay tells the channels of a site that is gone first, and where it is now next.
+            with anyio.move_on_after(server.context.limits.handshake_timeout):
+                while server.sites.get(self._site) is session:
+                    await server.directory.changed()
+        newer = server.sites.get(self._site)
         if newer is None or newer is session or self._revoked:
             return False
-        return attempt < self._setting.server.context.limits.max_resends
+        return attempt < server.context.limits.max_resends
 
     def _lose(self, error: Exception) -> None:
         match error:
@@ -166,7 +177,6 @@ class Lease:
     def _record(
         self, status: SiteStatus, *, reason: str = "", update: Update | None = None
     ) -> SiteRecord:
-        offer = self._setting.offer
         return SiteRecord(
             site=self._site,
             status=status,
@@ -176,9 +186,16 @@ class Lease:
             weight=0.0 if update is None else update.weight,
             metrics={} if update is None else dict(update.metrics),
             reason=reason,
-            bytes_down=offer.served[self._site],
+            bytes_down=self._bytes_down(update),
             bytes_up=0 if update is None else update.nbytes,
         )
+
+    def _bytes_down(self, update: Update | None) -> int:
+        offer = self._setting.offer
+        behind = self._setting.server.directory.is_routed(self._site)
+        if behind and update is not None:
+            return offer.ref.nbytes  # a relay's pulls are not told apart by site
+        return offer.served[self._site]
 
     def _finish(self, receipt: Receipt | None) -> None:
         exchange, self._exchange = self._exchange, None

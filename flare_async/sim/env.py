@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,9 @@ from flare_async.jobs.run import Run
 from flare_async.jobs.store import new_run_folder
 from flare_async.limits import Limits
 from flare_async.net.names import SITE_NAME
+from flare_async.roles.relay import RelayMode
 from flare_async.sim.simulation import Simulation
+from flare_async.sim.topology import Topology
 
 if TYPE_CHECKING:
     from flare_async.testing.faults import Fault
@@ -45,6 +47,11 @@ class SimEnv:
     ``faults`` (values of ``flare_async.testing``) are put between server and sites: the model then
     travels over simulated links, in real time, and ``transport`` has to stay as it is.
 
+    ``relays`` stand between server and sites: so many of them, each with an equal part of the
+    sites, or a topology: a mapping from every relay and site to its parent, ``"server"`` or a
+    relay; a site that it leaves out is below the server. Links of ``relay_mode`` "cache" need bytes
+    to cache, so over memory it passes references on like "splice".
+
     ``clients`` names the sites; alone, ``num_clients`` makes site-1 to site-n. Every run gets a
     folder of its own below ``workspace_root`` (default: a new temporary folder).
 
@@ -61,6 +68,8 @@ class SimEnv:
     workspace_root: str | Path | None = None
     limits: Limits = field(default_factory=Limits)
     faults: Sequence[Fault] = ()
+    relays: int | Mapping[str, str] | None = None
+    relay_mode: RelayMode = "splice"
     observer: Observer = ignore
 
     def __post_init__(self) -> None:
@@ -73,6 +82,10 @@ class SimEnv:
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
             raise ConfigError("seed", self.seed, "an integer from 0 to 2**63 - 1 is needed")
         self.sites = self._site_names()
+        self.topology = Topology.of(self.relays, self.sites)
+        if self.relay_mode not in get_args(RelayMode):
+            problem = f"use one of {', '.join(get_args(RelayMode))}"
+            raise ConfigError("relay_mode", self.relay_mode, problem)
         if self.faults:
             self._check_faults()
 

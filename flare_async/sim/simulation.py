@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
@@ -34,6 +28,10 @@ from flare_async.ports import Network
 from flare_async.roles.client import Client
 from flare_async.roles.context import open_context
 from flare_async.roles.server import Server
+from flare_async.roles.start_messages import JobNotice
+from flare_async.roles.startup import start_sites
+from flare_async.sim.topology import ROOT
+from flare_async.sim.tree import Tree, addresses
 
 if TYPE_CHECKING:
     from flare_async.sim.env import SimEnv
@@ -80,27 +78,34 @@ class Simulation:
                 await self._conclude()
 
     async def _conduct(self) -> None:
-        env, recipe = self._env, self._recipe
+        env = self._env
         random = SeededRandom(env.seed)
         faulty = self._faulty_network(random) if env.faults else None
         network: Network[Link, Listener] = faulty or Transports(env.limits)
-        with self._address() as address:
+        with addresses(self._transport, self._run.run_id) as address:
             async with (
                 self._spawner() as spawner,
                 open_context(self._clock, random, network, env.limits) as context,
             ):
                 server = Server(context)
-                async with server.listen(address) as real:
+                async with server.listen(address.format(name=ROOT)) as real:
+                    tree = Tree(env, context, address, faulty)
+                    await tree.grow(real)
                     gate = asyncio.Semaphore(spawner.slots)
                     for index, site in enumerate(env.sites):
                         worker = self._worker(site, index, spawner)
-                        seen = context
-                        if faulty is not None:  # faults go by the site's name
-                            seen = dataclasses.replace(context, network=faulty.of(site))
-                        client = Client(seen, site, worker, gate)
-                        context.tasks.start_soon(self._serve, client, real, name=site)
-                    present = await server.wait_for(env.sites, recipe.min_clients)
+                        client = Client(tree.seen_by(site), site, worker, gate)
+                        context.tasks.start_soon(tree.serve, client, name=site)
+                    present = await self._begin(server)
                     await self._coordinate(server, present, spawner.slots)
+
+    async def _begin(self, server: Server) -> tuple[str, ...]:
+        env, recipe = self._env, self._recipe
+        present = await server.wait_for(env.sites, recipe.min_clients)
+        if not env.topology.relays:
+            return present  # they live in this process, a function call away
+        notice = JobNotice(self._run.run_id, recipe.name, recipe.num_rounds, len(env.sites))
+        return (await start_sites(server, notice, present, recipe.min_clients)).present
 
     async def _coordinate(self, server: Server, present: tuple[str, ...], slots: int) -> None:
         run, env = self._run, self._env
@@ -127,12 +132,6 @@ class Simulation:
         )
         return SiteWorker(work, info, spawner)
 
-    async def _serve(self, client: Client, address: str) -> None:
-        try:
-            await client.run(address)
-        except FlareError as exc:
-            log.warning("site_ended", site=client.name, code=exc.code, error=str(exc))
-
     def _spawner(self) -> AnySpawner:
         slots = self._env.num_threads
         match self._env.workers:
@@ -156,23 +155,6 @@ class Simulation:
     def _transport(self) -> str:
         return FAULTY if self._env.faults else self._env.transport
 
-    @contextmanager
-    def _address(self) -> Iterator[str]:
-        match self._transport:
-            case "sim":
-                yield "sim://server"
-            case "memory":
-                yield f"memory://{self._run.run_id}"
-            case "tcp":
-                yield "tcp://127.0.0.1:0"
-            case _:
-                # A socket's path has 108 bytes, so it cannot stand in the run folder.
-                folder = tempfile.mkdtemp(prefix="fa-")
-                try:
-                    yield f"unix://{Path(folder) / 's'}"
-                finally:
-                    shutil.rmtree(folder, ignore_errors=True)
-
     async def _conclude(self) -> None:
         run, env = self._run, self._env
         run.statistics = RunStatistics.of(
@@ -182,7 +164,13 @@ class Simulation:
             clients=len(env.sites),
             seed=env.seed,
         )
-        setting = {"seed": env.seed, "workers": env.workers, "transport": self._transport}
+        setting: dict[str, str | int] = {
+            "seed": env.seed,
+            "workers": env.workers,
+            "transport": self._transport,
+        }
+        if env.topology.relays:
+            setting |= {"relays": len(env.topology.relays), "relay_mode": env.relay_mode}
         try:
             await keep_run(run, self._recipe, self._store, setting)
         except FlareError as exc:

@@ -1,0 +1,19 @@
+"""The bench of relays: counted bytes and bounded memory; no time is asserted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.test_benches import rows_of, value_of
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("mode", "egress"), [("splice", 8.0), ("cache", 1.0)])
+def test_a_relay_grows_by_its_windows_and_a_cache_asks_once(mode: str, egress: float) -> None:
+    """64 MB to 8 clients over tcp, each role in a process of its own."""
+    words = ("--bytes", "64MB", "--mode", mode, "--cache", "64MB")
+    rows = [row for row in rows_of("bench.relay", *words) if str(row["case"]).startswith(mode)]
+    assert value_of(rows, "growth") < 48 + (64 if mode == "cache" else 0)
+    found = value_of(rows, "egress")
+    assert found == egress if mode == "splice" else 1.0 <= found <= 1.1
