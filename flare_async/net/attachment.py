@@ -31,13 +31,12 @@ class Attachment:
     reaches the session.
     """
 
-    __slots__ = ("_asked", "_heartbeat", "_session", "link", "over", "pump", "talked")
+    __slots__ = ("_asked", "_heartbeat", "_session", "link", "over", "pump")
 
     def __init__(self, session: Session, link: Link) -> None:
         endpoint = session.endpoint
         self.link = link
         self.over = False
-        self.talked = False  # something came behind the peer's first hello
         self._asked = 0.0
         self._session = session
         self.pump = Pump(link, session.machine, session.limits, self.lose)
@@ -82,7 +81,6 @@ class Attachment:
         session = self._session
         if self.over:
             return
-        self.talked = self.talked or session.hello is not None
         now = session.clock.now()
         if not frames:
             self._heartbeat.moved = now

@@ -28,7 +28,6 @@ from flare_async.net.link import Link
 from flare_async.net.outflow import wake
 from flare_async.ports import Timer
 from flare_async.wire.frames import Frame
-from flare_async.wire.session import Side
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
@@ -85,7 +84,7 @@ class Continuity:
     def detach(self, attachment: Attachment, error: FlareError) -> None:
         """Take note that the link is gone; ends the session unless it may get another one."""
         session = self._session
-        if self._lifeline is None or not self._is_worth_keeping(attachment):
+        if self._lifeline is None or not self.may_resume or session.hello is None:
             session.end(error)
             return
         attachment.stop()
@@ -134,13 +133,6 @@ class Continuity:
         wake(self._waiter)
         if self._lifeline is not None:
             self._lifeline.ended(self._session)
-
-    def _is_worth_keeping(self, attachment: Attachment) -> bool:
-        # Who leaves right behind the first hello gets nothing to be remembered by.
-        session = self._session
-        said_something = attachment.talked or self.epoch > 0
-        accepted = session.machine.side is Side.ACCEPTOR
-        return self.may_resume and session.hello is not None and (said_something or not accepted)
 
     def _expire(self, error: FlareError) -> None:
         self._grace = None

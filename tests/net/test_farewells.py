@@ -71,22 +71,6 @@ def test_an_answer_from_somebody_else_does_not_end_the_session(sim):
     assert sim(main) == (b"after all", 0, False)
 
 
-def test_who_leaves_right_behind_the_hello_is_not_remembered(sim):
-    """No session of ``session_grace`` can be had for the price of one hello."""
-
-    async def main():
-        async with ends() as made:
-            link = await made.network.connect(ADDRESS)
-            link.send_soon([made.endpoint.hello(256 * KIB, b"x" * 16)])
-            await asyncio.sleep(0.5)
-            link.abort()
-            await asyncio.sleep(0.5)
-            return [one for one in made.reception._sessions], made.near.id
-
-    sessions, near = sim(main)
-    assert sessions == [near]
-
-
 def test_sessions_without_a_link_make_room_for_others(sim):
     """Those with a link are not touched, and with nothing but those a newcomer is refused."""
     limits = replace(LIMITS, sessions=1)
