@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from flare_async.errors import LocalProtocolError
@@ -22,7 +21,7 @@ class Lobby:
     __slots__ = ("_handlers", "_room", "_waiter", "channels")
 
     def __init__(self, room: int) -> None:
-        self.channels: deque[Channel] = deque()
+        self.channels: list[Channel] = []  # seldom more than one: a deque would be ten times larger
         self._room = room
         self._handlers: dict[str, Callable[[Channel], None]] = {}
         self._waiter: asyncio.Future[None] | None = None

@@ -128,7 +128,7 @@ class Session:
                     raise self.error
                 raise StopAsyncIteration
             await self._lobby.wait()
-        return self._lobby.channels.popleft()
+        return self._lobby.channels.pop(0)
 
     def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
         """Give channels of ``topic`` to ``handler`` at once, on the reading path.

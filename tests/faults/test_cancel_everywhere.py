@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-import uvloop
 
 from flare_async.limits import MIB, Limits
 from flare_async.net.clock import LoopClock
-from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom
 from flare_async.roles.context import open_context
-from flare_async.roles.round import RoundTask
 from flare_async.roles.server import Server
-from flare_async.testing import Recorder, SimNetwork, cancel_everywhere, connected, link_pair
+from flare_async.testing import Recorder, SimNetwork, cancel_everywhere, connected
 from flare_async.testing.link_checks import HELLO, bulk, sample
-from flare_async.transports import memory as _imported_before_the_loop  # noqa: F401
 from flare_async.wire.session import OpenOptions
-from tests.roles.federation import MODEL as SMALL
-from tests.roles.federation import Trains, expected, federation, values
-from tests.transfer.pulling import big, pulling, same
+from tests.faults.cancelling import (
+    LIMITS,
+    LOOPS,
+    address_of,
+    everywhere,
+    linked,
+    listening,
+    network_of,
+)
 
-LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
-REAL = [(scheme, loop) for scheme in ("memory", "tcp", "unix") for loop in LOOPS]
-everywhere = pytest.mark.parametrize(("scheme", "loop"), [*REAL, ("sim", "sim")])
-MODEL = big(1)
-LIMITS = Limits(window_bytes=2 * MIB, shutdown_timeout=0.5)
-
-
-def address_of(scheme, folder):
-    """Return an address to listen on."""
-    return {"tcp": "tcp://127.0.0.1:0", "unix": f"unix://{folder}/s"}.get(scheme, f"{scheme}://s")
-
-
-def network_of(scheme):
-    """Return a network port of the running loop."""
-    if scheme == "sim":
-        return SimNetwork(LoopClock(), SeededRandom(1), limits=LIMITS)
-    return Transports(LIMITS)
-
-
-@asynccontextmanager
-async def listening(scheme):
-    """Yield a network and a listener."""
-    with tempfile.TemporaryDirectory(prefix="fl") as folder:
-        network = network_of(scheme)
-        listener = await network.listen(address_of(scheme, folder))
-        try:
-            yield network, listener
-        finally:
-            await listener.aclose()
-
-
-@asynccontextmanager
-async def linked(scheme):
-    """Yield both ends of a new connection."""
-    with tempfile.TemporaryDirectory(prefix="fl") as folder:
-        async with link_pair(network_of(scheme), address_of(scheme, folder)) as ends:
-            yield ends
+on_channels = pytest.mark.parametrize(
+    ("scheme", "loop"), [("sim", "sim"), *(("tcp", loop) for loop in LOOPS)]
+)
 
 
 async def connect_and_close(state):
@@ -175,9 +142,9 @@ def test_f43_listening(scheme, loop):
 
 
 @asynccontextmanager
-async def a_channel():
+async def a_channel(scheme):
     """Yield a pair of sessions and both ends of a channel, one of which is leased."""
-    async with connected(lambda: linked("sim"), LIMITS) as pair:
+    async with connected(lambda: linked(scheme), LIMITS) as pair:
         memory = bytearray(3 * MIB)
         mine = pair.here.open("bulk", options=OpenOptions(leased=True))
         mine.lease(memoryview(memory))
@@ -198,9 +165,15 @@ async def session_works(state):
     await state[0].round_trip()
 
 
-def test_f43_sending_and_landing_on_a_channel():
+@on_channels
+def test_f43_sending_and_landing_on_a_channel(scheme, loop):
     """The session goes on, whatever became of the channel."""
-    found = cancel_everywhere(send_and_land, given=a_channel, check=session_works)
+    found = cancel_everywhere(
+        send_and_land,
+        given=lambda: a_channel(scheme),
+        check=session_works,
+        loop_factory=LOOPS.get(loop),
+    )
     assert found.cancelled > 2
 
 
@@ -211,7 +184,7 @@ async def talk(state):
 
     async def feed():
         for _ in range(3):
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.003)
             theirs.send_soon(b"word")
         theirs.end()
 
@@ -220,36 +193,13 @@ async def talk(state):
         assert b"".join([bytes(chunk) async for chunk in mine]) == b"word" * 3
 
 
-def test_f43_receiving_on_a_channel():
+@on_channels
+def test_f43_receiving_on_a_channel(scheme, loop):
     """Cancelled receivers leave their channel to others."""
-    assert cancel_everywhere(talk, given=a_channel, check=session_works).cancelled > 4
-
-
-@asynccontextmanager
-async def an_offer(scheme):
-    """Yield a world and an offered model."""
-    async with pulling(lambda: linked(scheme), LIMITS) as world:
-        yield world, world.shelf.put(MODEL, readers=["connector"]).ref
-
-
-async def pull(state):
-    """Fetch the model."""
-    world, ref = state
-    assert same(await world.fetch(ref), MODEL)
-
-
-async def can_pull(state):
-    """Nothing of the cancelled pull is left, and the next one succeeds."""
-    await pull(state)
-    await state[0].pair.round_trip()
-    assert state[0].pulls() == []
-
-
-@pytest.mark.parametrize("scheme", ["sim", "memory"])
-def test_f43_fetching_a_model(scheme):
-    """A pull that is cancelled gives everything back."""
-    found = cancel_everywhere(pull, given=lambda: an_offer(scheme), check=can_pull)
-    assert found.cancelled > 0
+    found = cancel_everywhere(
+        talk, given=lambda: a_channel(scheme), check=session_works, loop_factory=LOOPS.get(loop)
+    )
+    assert found.cancelled > 4
 
 
 @asynccontextmanager
@@ -279,47 +229,3 @@ def test_f43_listening_and_waiting_for_sites():
     """A server that is cancelled frees its address."""
     found = cancel_everywhere(serve_nobody, given=a_context, check=can_listen)
     assert found.cancelled > 0
-
-
-@asynccontextmanager
-async def a_federation():
-    """Yield three sites that train for a second each."""
-    workers = {f"s{number}": Trains(number, seconds=1) for number in range(3)}
-    async with federation(workers, scheme="sim") as made:
-        yield made
-
-
-async def a_round(made):
-    """Run one round."""
-    await made.play(0)
-
-
-async def next_round_works(made):
-    """The same sessions carry the next round."""
-    assert made.network.made == 3
-    _, model = await made.play(1)
-    assert values(model) == expected((0, 1), (1, 1), (2, 1))
-
-
-def test_f43_a_round():
-    """A round that is cancelled anywhere takes back its tasks; the next one is whole."""
-    found = cancel_everywhere(a_round, given=a_federation, check=next_round_works)
-    assert found.cancelled > 4
-
-
-class Boom(Exception):
-    """Raised by the body of a block."""
-
-
-async def raise_at_the_first_update(made):
-    """Run a round whose body raises."""
-    async with made.cohort.round(RoundTask("job", 0, 1), SMALL) as updates:
-        async for _ in updates:
-            raise Boom
-
-
-def test_f43_a_body_that_raises():
-    """The error leaves the block as it is; a cancellation on the way out is not lost."""
-    cancel_everywhere(
-        raise_at_the_first_update, given=a_federation, check=next_round_works, raises=Boom
-    )

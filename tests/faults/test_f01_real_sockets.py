@@ -17,6 +17,7 @@ from tests.faults.real_world import Validates, model, world
 SITES = ("s0", "s1", "s2", "raw")
 MODEL = model(24 * KIB)
 LIMITS = Limits(
+    handshake_timeout=1.5,
     stall_timeout=1.0,
     send_timeout=1.5,
     heartbeat_interval=0.3,
