@@ -80,7 +80,7 @@ class TlsTransport:
         host, _ = split_address(address)
         if self._server is None:
             self._server = await asyncio.to_thread(self._credentials.server_context)
-        handshakes = Handshakes(self._limits.handshake_timeout)
+        handshakes = Handshakes(self._limits.handshake_timeout, self._limits.handshakes)
         listener = TlsListener(handshakes)
         plan = Plan(self._server, frame_for(host), listener.made, handshakes=handshakes)
         await serve(listener, address, lambda: TlsHandshake(self._shared, plan))

@@ -109,6 +109,8 @@ class TlsHandshake(asyncio.BufferedProtocol):
     def _take_turn(self) -> None:
         if not self._waits:
             self._waits = True
+            if self._plan.handshakes is not None:
+                self._plan.handshakes.heard(self)
             self._shared.turns.take(self._step)
 
     def _step(self) -> None:
@@ -126,7 +128,10 @@ class TlsHandshake(asyncio.BufferedProtocol):
             transport.write(said)
         if complete:
             self._succeed(transport)
-        elif not transport.is_reading():
+            return
+        if self._plan.handshakes is not None:
+            self._plan.handshakes.answered(self)
+        if not transport.is_reading():
             transport.resume_reading()
 
     def _succeed(self, transport: asyncio.Transport) -> None:

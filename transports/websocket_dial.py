@@ -88,6 +88,11 @@ async def _reach(
     if not 200 <= answer.status < 300:
         hint = "give it as http://USER:PASSWORD@HOST:PORT" if answer.status == 407 else ""
         raise ConnectFailed(str(place), f"the proxy {proxy} answered {answer}", hint)
+    early = exchange.detach()
+    if early:
+        # Nobody has asked yet, so it is not from the server; inside TLS it would pass for its word.
+        problem = f"the proxy {proxy} sent {len(early)} bytes behind its answer, before we asked"
+        raise ConnectFailed(str(place), problem)
     if tls is not None and exchange.transport is not None:
         exchange.transport = await loop.start_tls(
             exchange.transport, exchange, tls, server_hostname=name

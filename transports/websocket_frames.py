@@ -18,6 +18,7 @@ __all__ = [
     "apply_mask",
     "mask_slowly",
     "pack_frame_head",
+    "unmasked",
 ]
 
 CONTROL_BYTES: Final = 125  # the longest body of a ping, pong or close
@@ -68,12 +69,21 @@ def pack_frame_head(opcode: Opcode, length: int, key: bytes = b"") -> bytes:
 
 
 class FrameScanner:
-    """Reads one side's frame heads and holds them to the rules; ``masked`` is that side's duty."""
+    """Reads one side's frame heads and holds them to the rules; ``masked`` is that side's duty.
 
-    __slots__ = ("_inside", "_masked")
+    A first head that breaks the rules is the work of a peer that has others: ``bad_websocket``.
+    Behind a good one it is ``bad_head``, as a damaged head of our own frames is: the peer knows the
+    rules, and one flipped bit explains every breach. It makes another opcode or length at once, and
+    after a wrong length payload is read as heads, which may break any rule. So kinds of breaches
+    tell nothing about their cause; and who breaks the rules on purpose gains no more by a session
+    that may resume than by cutting the connection.
+    """
+
+    __slots__ = ("_begun", "_inside", "_masked")
 
     def __init__(self, *, masked: bool) -> None:
         self._masked = masked
+        self._begun = False  # there was a good head
         self._inside = False  # a binary message has begun and not ended
 
     @property
@@ -90,9 +100,9 @@ class FrameScanner:
         if len(data) < _SHORT.size:
             return None
         first, second = data[0], data[1]
-        opcode = _opcode(first)
+        opcode = self._opcode(first)
         if bool(second & _MASKED) != self._masked:
-            raise _broken("a masked frame" if second & _MASKED else "an unmasked frame")
+            raise self._broken("a masked frame" if second & _MASKED else "an unmasked frame")
         length, size = second & 0x7F, _SHORT.size
         if length > CONTROL_BYTES:
             form = _MEDIUM if length == 126 else _LONG
@@ -104,20 +114,33 @@ class FrameScanner:
             return None
         head = FrameHead(opcode, length, bytes(data[size:end]), end)
         self._judge(head, final=bool(first & _FIN))
+        self._begun = True
         return head
 
     def _judge(self, head: FrameHead, *, final: bool) -> None:
         if head.length >= LENGTH_LIMIT:
-            raise _broken(f"a frame of {head.length} bytes")
+            raise self._broken(f"a frame of {head.length} bytes")
         if head.is_control:
             if not final or head.length > CONTROL_BYTES:
-                raise _broken(f"a control frame of {head.length} bytes, final: {final}")
+                raise self._broken(f"a control frame of {head.length} bytes, final: {final}")
             return
         if head.opcode is Opcode.TEXT:
-            raise _broken("a text message")
+            raise self._broken("a text message")
         if self._inside != (head.opcode is Opcode.CONTINUATION):
-            raise _broken("a continuation of nothing, or none where one was due")
+            raise self._broken("a continuation of nothing, or none where one was due")
         self._inside = not final
+
+    def _opcode(self, first: int) -> Opcode:
+        try:
+            opcode = Opcode(first & 0x0F)
+        except ValueError:
+            raise self._broken(f"opcode {first & 0x0F}") from None
+        if first & _RESERVED:
+            raise self._broken("an extension that was not agreed on")
+        return opcode
+
+    def _broken(self, what: str) -> RemoteProtocolError:
+        return RemoteProtocolError("bad_head" if self._begun else "bad_websocket", what)
 
 
 def mask_slowly(key: bytes, data: bytearray) -> None:
@@ -135,15 +158,10 @@ except ImportError:
     apply_mask = mask_slowly
 
 
-def _opcode(first: int) -> Opcode:
-    try:
-        opcode = Opcode(first & 0x0F)
-    except ValueError:
-        raise _broken(f"opcode {first & 0x0F}") from None
-    if first & _RESERVED:
-        raise _broken("an extension that was not agreed on")
-    return opcode
-
-
-def _broken(what: str) -> RemoteProtocolError:
-    return RemoteProtocolError("bad_websocket", what)
+def unmasked(key: bytes, body: bytes | memoryview) -> bytes:
+    """Return a short body without its mask, or with it."""
+    if not key:
+        return bytes(body)
+    plain = bytearray(body)
+    apply_mask(key, plain)
+    return bytes(plain)

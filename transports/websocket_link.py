@@ -30,12 +30,14 @@ from flare_async.errors import LinkLost, RemoteProtocolError
 from flare_async.limits import KIB, Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.transports.byte_link import ByteLink
+from flare_async.transports.websocket_budget import FrameBudget
 from flare_async.transports.websocket_frames import (
     FrameHead,
     FrameScanner,
     Opcode,
     apply_mask,
     pack_frame_head,
+    unmasked,
 )
 from flare_async.wire.codec import encode
 from flare_async.wire.frames import Frame, Landed
@@ -67,6 +69,7 @@ class WebSocketLink(ByteLink):
         self._new_key = wiring.new_key
         self._scratch = self._room = wiring.scratch
         self._scanner = FrameScanner(masked=not wiring.dialled)
+        self._budget = FrameBudget(asyncio.get_running_loop().time)
         self._before: asyncio.BaseProtocol | None = None
         self._gathers = False
         self._direct = False  # the last buffer was the decoder's
@@ -212,6 +215,7 @@ class WebSocketLink(ByteLink):
             if head is None or (head.is_control and len(data) < head.size + head.length):
                 self._carry = bytes(data)
                 break
+            self._budget.spend(head)
             data = data[head.size :]
             if head.is_control:
                 self._obey(head, data[: head.length])
@@ -288,12 +292,3 @@ class WebSocketLink(ByteLink):
             transport.write(part)
         if small:
             transport.write(b"".join(small))
-
-
-def unmasked(key: bytes, body: bytes | memoryview) -> bytes:
-    """Return a short body without its mask, or with it."""
-    if not key:
-        return bytes(body)
-    plain = bytearray(body)
-    apply_mask(key, plain)
-    return bytes(plain)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from typing import Final, cast
 
 from aiohttp import hdrs, web
@@ -13,8 +12,10 @@ from flare_async.limits import Limits
 from flare_async.net.credentials import peer_name
 from flare_async.transports.accept import ACCEPT_BURST, AcceptQueue, begin
 from flare_async.transports.byte_link import shown_address
+from flare_async.transports.handshakes import Handshakes
 from flare_async.transports.websocket_address import Place
 from flare_async.transports.websocket_dial import accept_key
+from flare_async.transports.websocket_door import Door, Early, Entrance
 from flare_async.transports.websocket_link import WebSocketLink, Wiring
 
 __all__ = ["WebSocketListener"]
@@ -43,6 +44,7 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
         self._frame_bytes = frame_bytes
         self._living: set[WebSocketLink] = set()
         self._listening: asyncio.Server | None = None
+        self._strangers = Handshakes(limits.handshake_timeout, limits.handshakes)
         self._http = web.Server(self._handle, handler_cancellation=True)
 
     async def listen(self, tls: ssl.SSLContext | None) -> None:
@@ -51,18 +53,15 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
         Raises:
             OSError: the port is taken, or the host is not here.
         """
-        limits, place = self._limits, self._place
-        secure = tls is not None
+        place = self._place
+        entrance = Entrance(self._limits, self._strangers, self._say, tls)
         server = await asyncio.get_running_loop().create_server(
-            lambda: Door(self._http, self._say, limits.handshake_timeout),
+            lambda: Door(self._http, entrance),
             place.host,
             place.port,
-            ssl=tls,
             backlog=ACCEPT_BURST,
             start_serving=False,
             reuse_address=True,
-            ssl_handshake_timeout=limits.handshake_timeout if secure else None,
-            ssl_shutdown_timeout=limits.shutdown_timeout if secure else None,
         )
         await begin(server)
         self._listening = server
@@ -79,8 +78,9 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
         for _ in range(CLOSING_TURNS):
             live = sum(not link.lost for link in self._living)
             if len(self._http.connections) <= live:
-                return
+                break
             await asyncio.sleep(0)
+        self._strangers.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
@@ -128,6 +128,7 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
         security = transport.get_extra_info("ssl_object")
         link.identity = None if security is None else peer_name(security)
         link.take_over(transport, request.protocol, early.data)
+        self._strangers.done(cast("Door", request.protocol))
         return link
 
     def _say(self, status: int) -> web.Response:
@@ -135,45 +136,3 @@ class WebSocketListener(AcceptQueue[WebSocketLink]):
         response = web.Response(status=status, text=text, headers={hdrs.SERVER: SERVER})
         response.force_close()
         return response
-
-
-class Door(web.RequestHandler):
-    """aiohttp's reader of requests, which tells who does not speak HTTP what this port is."""
-
-    def __init__(
-        self, server: web.Server, say: Callable[[int], web.Response], patience: float
-    ) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=patience,  # who has not asked by then is cut off
-            lingering_time=0,  # nobody's body is read
-        )
-        self._say = say
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no request; a bug of ours is logged as such."""
-        if status >= 500:
-            return super().handle_error(request, status, exc, message)
-        return self._say(status)
-
-
-class Early:
-    """Takes from aiohttp what it has read behind the request."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Keep it: at most what one read of aiohttp brings."""
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """Do nothing: the link learns the end by itself."""

@@ -14,11 +14,13 @@ REASONS = {403: "Forbidden", 407: "Proxy Authentication Required"}
 class ConnectProxy:
     """Counts what it is asked; ``refuse`` is the status that it answers instead of a tunnel.
 
-    With ``authorization`` only requests that carry this header's value get one.
+    With ``authorization`` only requests that carry this header's value get one. ``early`` is what
+    it says behind its answer.
     """
 
     refuse: int = 0
     authorization: str = ""
+    early: bytes = b""
     url: str = ""
     asked: list[str] = field(default_factory=list)
     carried: int = 0
@@ -38,7 +40,7 @@ class ConnectProxy:
                 return
             host, _, port = target.rpartition(":")
             there = await asyncio.open_connection(host.strip("[]"), int(port))
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n" + self.early)
             with contextlib.closing(there[1]):
                 await asyncio.gather(self._carry(reader, there[1]), self._carry(there[0], writer))
 

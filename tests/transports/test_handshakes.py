@@ -58,18 +58,60 @@ def test_a_step_that_fails_does_not_stop_the_others():
     assert (order, len(unhandled)) == ([1], 1)
 
 
-def test_more_half_open_links_than_allowed_are_refused(sim):
-    """One that is done makes room; those that are left are aborted at the end."""
+def test_with_one_too_many_the_longest_silent_goes(sim):
+    """One that is done makes room as well; those that are left are aborted at the end."""
+
+    async def main():
+        handshakes = Handshakes(5.0, most=2)
+        first, second, third, fourth = shakers = [Shaker() for _ in range(4)]
+        assert [handshakes.admit(link) for link in shakers[:3]] == [True, True, True]
+        assert [link.told for link in shakers] == [["abort"], [], [], []]
+        handshakes.done(second)
+        handshakes.done(second)
+        assert handshakes.admit(fourth)
+        handshakes.close()
+        assert [link.told for link in (first, second)] == [["abort"], []]
+        assert [link.told for link in (third, fourth)] == [["abort"], ["abort"]]
+        assert len(handshakes) == 0
+
+    sim(main)
+
+
+def test_who_speaks_is_waited_for_anew(sim):
+    """The first has been answered later than the second came, so the second goes before it."""
 
     async def main():
         handshakes = Handshakes(5.0, most=2)
         first, second, third = shakers = [Shaker() for _ in range(3)]
-        assert [handshakes.admit(link) for link in shakers] == [True, True, False]
-        handshakes.done(first)
-        handshakes.done(first)
+        for link in (first, second):
+            handshakes.admit(link)
+        handshakes.heard(first)
+        handshakes.answered(first)
         assert handshakes.admit(third)
+        assert [link.told for link in shakers] == [[], ["abort"], []]
         handshakes.close()
-        assert (len(handshakes), first.told, second.told) == (0, [], ["abort"])
+
+    sim(main)
+
+
+def test_who_waits_for_its_turn_is_not_given_up(sim):
+    """Where computing is what is short, the newest is refused; one answer makes room again."""
+
+    async def main():
+        handshakes = Handshakes(5.0, most=4)
+        shakers = [Shaker() for _ in range(5)]
+        for link in shakers[:4]:
+            handshakes.admit(link)
+        for link in shakers[:3]:
+            handshakes.heard(link)
+        assert not handshakes.admit(shakers[4])
+        handshakes.answered(shakers[0])
+        assert handshakes.admit(shakers[4])
+        assert [link.told for link in shakers] == [[], [], [], ["abort"], []]
+        handshakes.done(shakers[1])
+        handshakes.answered(shakers[1])
+        handshakes.close()
+        assert shakers[1].told == []
 
     sim(main)
 
@@ -78,7 +120,7 @@ def test_b02_a_slow_handshake_ends_at_its_deadline(sim):
     """Whoever is not done in time is told so, once, whatever it has sent meanwhile."""
 
     async def main():
-        handshakes = Handshakes(5.0)
+        handshakes = Handshakes(5.0, most=2)
         slow, quick = Shaker(), Shaker()
         for link in (slow, quick):
             handshakes.admit(link)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flare_async.errors import RemoteProtocolError
+from flare_async.net.attachment import BROKEN
 from flare_async.transports.websocket_frames import (
     FrameHead,
     FrameScanner,
@@ -70,8 +71,29 @@ def test_what_breaks_the_rules_is_refused(sequence):
     scanner = FrameScanner(masked=False)
     for data in sequence[:-1]:
         assert scanner.scan(data) is not None
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RemoteProtocolError) as caught:
         scanner.scan(sequence[-1])
+    assert caught.value.reason == ("bad_websocket" if len(sequence) == 1 else "bad_head")
+
+
+@given(bit=st.integers(0, 8 * 6 - 1), length=st.integers(0, 125), masked=st.booleans())
+def test_a_flipped_bit_behind_a_good_head_is_damage(bit, length, masked):
+    """Where it breaks a rule, a session may resume on another link."""
+    scanner = FrameScanner(masked=masked)
+    head = pack_frame_head(Opcode.BINARY, length, b"key!" if masked else b"")
+    assert scanner.scan(head) is not None
+    damaged = bytearray(head + bytes(14))
+    damaged[bit // 8] ^= 1 << bit % 8
+    assert broken_by(scanner, bytes(damaged)) in {None, *BROKEN}
+
+
+def broken_by(scanner, data):
+    """Return the reason for which a head is refused, if it is."""
+    try:
+        scanner.scan(data)
+    except RemoteProtocolError as error:
+        return error.reason
+    return None
 
 
 def test_a_message_may_come_in_parts_with_a_ping_between_them():

@@ -114,3 +114,22 @@ def test_a_server_that_the_proxy_cannot_reach_is_told(environment):
 
     text, url = asyncio.run(main())
     assert f"through the proxy {url}: it closed the connection at once" in text
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_what_a_proxy_says_behind_its_answer_is_refused(environment, scheme, tmp_path):
+    """It would pass for the server's answer; inside TLS as well."""
+    authority = Authority(tmp_path)
+    forged = b"HTTP/1.1 404 Not Found\r\n\r\n"
+
+    async def main():
+        listener = await Transports(Limits(), authority.server()).listen(f"{scheme}://127.0.0.1:0")
+        async with connect_proxy(early=forged) as proxy:
+            environment(proxy.url)
+            with pytest.raises(ConnectFailed) as caught:
+                await Transports(Limits(), authority.client()).connect(listener.address)
+            await listener.aclose()
+            return str(caught.value), proxy.url
+
+    text, url = asyncio.run(main())
+    assert f"the proxy {url} sent {len(forged)} bytes behind its answer" in text
