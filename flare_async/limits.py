@@ -6,7 +6,9 @@ acknowledged, so a slow transfer never fails and a stopped one always does.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
+from typing import Final
 
 from flare_async.errors import LimitsError
 
@@ -20,10 +22,10 @@ MIB = 1024 * KIB
 class Limits:
     """What a process may hold and how long it may wait; contradictions are refused together.
 
-    Waits are seconds, sizes are bytes, the rest are counts.
+    Waits are finite seconds, sizes are whole bytes, the rest are whole counts.
 
     Raises:
-        LimitsError: values contradict each other; ``problems`` lists all of them.
+        LimitsError: values are out of range or contradict each other; ``problems`` lists all.
     """
 
     handshake_timeout: float = 5.0  # connect, TLS and hello
@@ -48,55 +50,73 @@ class Limits:
     depth: int = 32  # nesting of one control message
     channels: int = 1024  # open channels of one link
     handshakes: int = 1024  # accepted links whose hello is outstanding; beyond, the oldest goes
-    sessions: int = 16_384  # of one role; without room those go first that have no link
+    sessions: int = 16_384  # of one role that may live at once; detached ones go first
     min_rate: int = 0  # bytes a second below which a transfer is given up; 0 is never
     max_resends: int = 3  # re-pulls of one transfer without progress
 
     def __post_init__(self) -> None:
-        problems = [*self._sign_problems(), *self._order_problems()]
+        wrong = self._wrong_values()
+        problems = [*wrong.values(), *self._contradictions(frozenset(wrong))]
         if problems:
             raise LimitsError(problems)
 
-    def _sign_problems(self) -> list[str]:
-        may_be_zero = {"min_rate", "max_resends", "staging_bytes"}
-        found = []
+    def _wrong_values(self) -> dict[str, str]:
+        """Return what is wrong with values alone, by field."""
+        found = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None:
+            if value is None and field.default is None:
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
-                found.append(f"{field.name}={value!r} is not a number")
-            elif value < 0 or (value == 0 and field.name not in may_be_zero):
-                found.append(f"{field.name}={value!r} must be positive")
+            wait = str(field.type).startswith("float")
+            problem = _wait_problem(value) if wait else _count_problem(value, field.name)
+            if problem:
+                found[field.name] = f"{field.name}={value!r} {problem}"
         return found
 
-    def _order_problems(self) -> list[str]:
-        try:
-            rules = [
-                (self.stall_timeout >= 1, "stall_timeout below 1 s would reset healthy channels"),
-                (
-                    self.frame_bytes >= 4 * KIB,
-                    "frame_bytes below 4096 leaves no room for a frame's own parts",
-                ),
-                (self.frame_bytes <= self.window_bytes, "frame_bytes exceeds window_bytes"),
-                (self.window_bytes <= self.link_bytes, "window_bytes exceeds link_bytes"),
-                (self.link_bytes <= self.process_bytes, "link_bytes exceeds process_bytes"),
-                (self.control_bytes <= self.frame_bytes, "control_bytes exceeds frame_bytes"),
-                (
-                    16 + 13 * self.channels <= self.control_bytes,
-                    "control_bytes cannot hold the positions of all channels (13 bytes each)",
-                ),
-                (self.send_timeout <= self.session_grace, "send_timeout exceeds session_grace"),
-                (
-                    3 * self.heartbeat_interval <= self.session_grace,
-                    "three heartbeat_intervals exceed session_grace",
-                ),
-                (self.retry_cap <= self.session_grace, "retry_cap exceeds session_grace"),
-                (
-                    self.lease is None or self.lease >= self.stall_timeout,
-                    "lease is shorter than stall_timeout",
-                ),
-            ]
-        except TypeError:  # a value that is no number is named by the other check
-            return []
-        return [problem for holds, problem in rules if not holds]
+    def _contradictions(self, wrong: frozenset[str]) -> list[str]:
+        """Return what does not fit together, among the fields that are right by themselves."""
+        found = [
+            f"{name}={getattr(self, name)!r} {problem}"
+            for name, least, problem in _LEAST
+            if name not in wrong and getattr(self, name) < least
+        ]
+        for name, (factor, more), other, problem in _AT_MOST:
+            low, high = getattr(self, name), getattr(self, other)
+            if name in wrong or other in wrong or low is None or high is None:
+                continue
+            if factor * low + more > high:
+                found.append(f"{name}={low!r}, {other}={high!r}: {problem}")
+        return found
+
+
+def _wait_problem(value: object) -> str:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "is not a number"
+    return "" if 0 < value <= sys.float_info.max else "must be positive and finite"
+
+
+def _count_problem(value: object, name: str) -> str:
+    if type(value) is not int:
+        return "is not a whole number"
+    return "" if value > 0 or (value == 0 and name in _MAY_BE_ZERO) else "must be positive"
+
+
+_MAY_BE_ZERO: Final = frozenset({"min_rate", "max_resends", "staging_bytes"})
+_LEAST: Final = (
+    ("stall_timeout", 1, "below 1 s would reset healthy channels"),
+    ("frame_bytes", 4 * KIB, "below 4096 leaves no room for a frame's own parts"),
+)
+_AS_IT_IS: Final = (1, 0)
+# What may be at most another one, after it was multiplied by a factor and a number was added.
+_AT_MOST: Final = (
+    ("frame_bytes", _AS_IT_IS, "window_bytes", "a frame exceeds a window"),
+    ("window_bytes", _AS_IT_IS, "link_bytes", "a window exceeds a link's credit"),
+    ("link_bytes", _AS_IT_IS, "process_bytes", "a link's credit exceeds the process's"),
+    ("control_bytes", _AS_IT_IS, "frame_bytes", "a control message exceeds a frame"),
+    ("channels", (13, 16), "control_bytes", "no room for the positions of all, 13 bytes each"),
+    ("handshake_timeout", _AS_IT_IS, "session_grace", "no session could get another link"),
+    ("send_timeout", _AS_IT_IS, "session_grace", "a stuck link outlives its session"),
+    ("heartbeat_interval", (3, 0), "session_grace", "three intervals exceed the grace"),
+    ("retry_cap", _AS_IT_IS, "session_grace", "a pause outlives its session"),
+    ("stall_timeout", _AS_IT_IS, "lease", "the lease is shorter than the patience"),
+)

@@ -3,10 +3,11 @@
 **Frames.** A link carries frames, and each side's first one is a Hello: version, name, session and
 the credit that every channel opened towards it begins with. Ping and Pong show that a silent link
 lives, Goodbye ends it in order. The others belong to a channel: Open, Data, Ack, Reset. On a byte
-transport a frame is a 24-byte head with a checksum of its own, then a short msgpack body or bare
-payload. Whatever a head claims is checked before memory is allocated for it, and a length that
-lies costs at most 64 KiB. ``encode`` never copies a payload, and ``Decoder`` reads one straight
-into memory that the application has leased. Memory links skip the codec and hand frames over.
+transport a frame is a 24-byte head with a checksum of its own, then a short body with another one
+or bare payload, which digests cover. Nothing damaged is parsed. Whatever a head claims is checked
+before memory is allocated for it, and a length that lies costs at most 64 KiB. ``encode`` never
+copies a payload, and ``Decoder`` reads one straight into memory that the application has leased.
+Memory links skip the codec and hand frames over.
 
 **Channels.** Ids are odd from the connecting side and even from the accepting one, each the next of
 its side and used once. So "was closed" and "was never opened" can be told apart by one number: the
@@ -47,8 +48,9 @@ words of as many closed channels as may be open; a Pong proves them heard.
 
 **Budgets.** What is cheap to send and not to receive is counted by token buckets in ``budgets``:
 opens, resets (also those that a peer provokes), pings, Acks that acknowledge nothing, frames of
-closed channels and of unknown types, data in crumbs. Frames that are handed over by reference come
-from within the process and are not counted.
+closed channels and of unknown types, data in crumbs, links. They outlive links: a new one brings no
+more than what a resumed session says again, once for each open channel. Frames that are handed over
+by reference come from within the process and are not counted.
 
 **The machine.** ``SessionMachine`` plays both sides. ``receive`` takes one frame and returns
 events, commands change the state, ``frames_to_send`` says what is to leave. It never waits, never

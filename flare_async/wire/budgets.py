@@ -2,7 +2,8 @@
 
 The numbers are far above what honest peers do, measured over every transport here, and far below
 what a flood needs: a peer that waits for answers opens a few thousand channels a second and resets
-as many as it has open when a round ends.
+as many as it has open when a round ends. They belong to the session: a new link fills no bucket,
+or a peer could have full ones as often as it dials.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Cheap(IntEnum):
     STRAYS = 4
     UNKNOWN = 5
     TINY = 6
+    LINKS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,12 @@ _RULES: Final = (
     _Rule("frames of unknown types", 1_000, 0, 100),
     # The tails of streams and of frames, and small chunks as fast as asyncio takes them one by one.
     _Rule("data frames below 512 bytes", 200_000, 4, 20_000),
+    # A link that flaps every few seconds, for as long as it likes; each costs what is open.
+    _Rule("links", 20, 0, 1),
 )
+# What a resumed session says again of a channel: its positions, for one that is closed here as
+# well, and the rest of a frame whose beginning had arrived. All else that arrived is not repeated.
+_REPEATED: Final = (Cheap.IDLE_ACKS, Cheap.STRAYS, Cheap.TINY)
 
 
 class Budgets:
@@ -71,14 +78,26 @@ class Budgets:
     def __init__(self, channels: int, *, metered: bool) -> None:
         self._channels = channels
         self._metered = metered
-        self.refill(0.0)
+        self.begin(0.0)
 
-    def refill(self, now: float) -> None:
-        """Fill everything: a new link repeats a lot, honestly."""
+    def begin(self, now: float) -> None:
+        """Fill everything: the first link begins."""
         self._left = [self._burst(rule) for rule in _RULES]
         self._granted = list(self._left)
         self._begun = [now] * len(_RULES)  # when the bucket was full
         self._since = list(self._begun)  # when it was found empty
+
+    def relink(self, now: float, channels: int) -> None:
+        """Count a further link; what it honestly repeats of ``channels`` open ones is not counted.
+
+        Raises:
+            RemoteProtocolError: too many links (``flood``); this one was not counted.
+        """
+        self.spend(Cheap.LINKS, now)
+        for kind in _REPEATED:
+            more = min(channels, max(0, self._burst(_RULES[kind]) + channels - self._left[kind]))
+            self._left[kind] += more
+            self._granted[kind] += more
 
     def spend(self, kind: Cheap, now: float, count: int = 1) -> None:
         """Count something that the peer did.
@@ -89,7 +108,11 @@ class Budgets:
         left = self._left[kind] - count
         self._left[kind] = left
         if left < 0:
-            self._earn(kind, now)
+            try:
+                self._earn(kind, now)
+            except RemoteProtocolError:
+                self._left[kind] += count
+                raise
 
     def _earn(self, kind: Cheap, now: float) -> None:
         rule = _RULES[kind]

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from typing import Final, TypeAlias
+from zlib import crc32
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import Limits
 from flare_async.wire.frames import TRAILER_BYTES
-from flare_async.wire.head import FLAG_END, FLAG_OPTIONAL, HELLO_BYTES, OFFSET_LIMIT, Kind
+from flare_async.wire.head import (
+    CHECKSUM,
+    FLAG_END,
+    FLAG_OPTIONAL,
+    HELLO_BYTES,
+    OFFSET_LIMIT,
+    Kind,
+    body_bytes,
+)
 
-__all__ = ["Head", "check_control", "check_data"]
+__all__ = ["Head", "check_body", "check_control", "check_data"]
 
 _CHANNEL_KINDS: Final = frozenset((Kind.OPEN, Kind.ACK, Kind.RESET))
 _OFFSET_KINDS: Final = frozenset((Kind.ACK, Kind.PING, Kind.PONG))
-_EXACT: Final[dict[int, int]] = {Kind.ACK: 8, Kind.PING: 0, Kind.PONG: 0}
+_EXACT: Final[dict[int, int]] = {Kind.ACK: body_bytes(8), Kind.PING: 0, Kind.PONG: 0}
 _KNOWN: Final = frozenset(Kind)
 
 # body length, type, flags, trailer length, channel, offset
@@ -31,7 +40,10 @@ def check_data(head: Head, most: int) -> None:
         raise RemoteProtocolError("bad_flags", f"data has the flags 0x{flags:02x}")
     if not channel or offset + length > OFFSET_LIMIT:
         raise RemoteProtocolError("bad_head", f"data of channel {channel} at offset {offset}")
-    fits = trailer == length <= TRAILER_BYTES if flags else trailer == 0 < length <= most
+    if flags:
+        fits = trailer <= TRAILER_BYTES and length == body_bytes(trailer)
+    else:
+        fits = trailer == 0 < length <= most
     if not fits:
         raise RemoteProtocolError(
             "bad_length",
@@ -55,10 +67,27 @@ def check_control(head: Head, limits: Limits) -> None:
     else:
         _check_fields(kind, extra, channel, offset)
     most = HELLO_BYTES if kind == Kind.HELLO else limits.control_bytes
-    if length > most or length != _EXACT.get(kind, length):
+    fits = not length or CHECKSUM.size < length <= body_bytes(most)
+    if not fits or length != _EXACT.get(kind, length):
         raise RemoteProtocolError(
-            "bad_length", f"frame type {kind} has a body of {length} bytes, at most {most}"
+            "bad_length",
+            f"frame type {kind} has {length} bytes of body and checksum, at most {most} of body",
         )
+
+
+def check_body(body: bytes, checksum: int) -> bytes:
+    """Return a body without the checksum at its end; ``checksum`` is that of the head.
+
+    Raises:
+        RemoteProtocolError: it does not match.
+    """
+    stop = len(body) - CHECKSUM.size
+    content = body[:stop]
+    if CHECKSUM.pack(crc32(content, checksum)) != body[stop:]:
+        raise RemoteProtocolError(
+            "bad_checksum", f"the checksum of a body of {stop} bytes does not match"
+        )
+    return content
 
 
 def _check_fields(kind: int, extra: int, channel: int, offset: int) -> None:

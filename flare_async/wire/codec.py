@@ -21,7 +21,15 @@ from flare_async.wire.frames import (
     Reset,
     Resume,
 )
-from flare_async.wire.head import HEAD_BYTES, HELLO_BYTES, OFFSET_LIMIT, PREAMBLE, Kind, pack_head
+from flare_async.wire.head import (
+    HEAD_BYTES,
+    HELLO_BYTES,
+    OFFSET_LIMIT,
+    PREAMBLE,
+    Kind,
+    pack_frame,
+    pack_head,
+)
 from flare_async.wire.positions import pack_resume
 
 __all__ = ["HEAD_BYTES", "PIECE_BYTES", "PREAMBLE", "Decoder", "encode"]
@@ -52,8 +60,7 @@ def _data(frame: Data) -> Encoded:
             raise LocalProtocolError(
                 f"an end frame has {length} bytes of payload, {len(trailer)} of trailer"
             )
-        size = len(trailer)
-        return pack_head(Kind.DATA, frame.channel, frame.offset, size, size) + trailer, b""
+        return pack_frame(Kind.DATA, frame.channel, frame.offset, trailer, end=True), b""
     if not length or frame.trailer:
         raise LocalProtocolError(
             f"a data frame has {length} bytes of payload, {len(frame.trailer)} of trailer"
@@ -64,43 +71,38 @@ def _data(frame: Data) -> Encoded:
 def _ack(frame: Ack) -> Encoded:
     if not 0 <= frame.limit <= OFFSET_LIMIT:
         raise LocalProtocolError(f"an ack has the limit {frame.limit}")
-    head = pack_head(Kind.ACK, frame.channel, frame.consumed, LIMIT.size)
-    return head + LIMIT.pack(frame.limit), b""
+    return pack_frame(Kind.ACK, frame.channel, frame.consumed, LIMIT.pack(frame.limit)), b""
 
 
 def _hello(frame: Hello) -> Encoded:
     body = pack_body(frame)
     if len(body) > HELLO_BYTES:
         raise LocalProtocolError(f"a hello has {len(body)} bytes, at most {HELLO_BYTES} may be")
-    return PREAMBLE + pack_head(Kind.HELLO, 0, 0, len(body)) + body, b""
+    return PREAMBLE + pack_frame(Kind.HELLO, 0, 0, body), b""
 
 
 def _open(frame: Open) -> Encoded:
-    body = pack_body(frame)
-    return pack_head(Kind.OPEN, frame.channel, 0, len(body)) + body, b""
+    return pack_frame(Kind.OPEN, frame.channel, 0, pack_body(frame)), b""
 
 
 def _reset(frame: Reset) -> Encoded:
-    body = pack_body(frame)
-    return pack_head(Kind.RESET, frame.channel, 0, len(body)) + body, b""
+    return pack_frame(Kind.RESET, frame.channel, 0, pack_body(frame)), b""
 
 
 def _goodbye(frame: Goodbye) -> Encoded:
-    body = pack_body(frame)
-    return pack_head(Kind.GOODBYE, 0, 0, len(body)) + body, b""
+    return pack_frame(Kind.GOODBYE, 0, 0, pack_body(frame)), b""
 
 
 def _ping(frame: Ping) -> Encoded:
-    return pack_head(Kind.PING, 0, frame.nonce, 0), b""
+    return pack_frame(Kind.PING, 0, frame.nonce), b""
 
 
 def _pong(frame: Pong) -> Encoded:
-    return pack_head(Kind.PONG, 0, frame.nonce, 0), b""
+    return pack_frame(Kind.PONG, 0, frame.nonce), b""
 
 
 def _resume(frame: Resume) -> Encoded:
-    body = pack_resume(frame)
-    return pack_head(Kind.RESUME, 0, 0, len(body)) + body, b""
+    return pack_frame(Kind.RESUME, 0, 0, pack_resume(frame)), b""
 
 
 # The table pairs each type with its own function, which no annotation of a dict can say.

@@ -9,15 +9,15 @@ from zlib import crc32
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import KIB, Limits
 from flare_async.wire.bodies import unpack_frame
-from flare_async.wire.checks import check_control, check_data
+from flare_async.wire.checks import check_body, check_control, check_data
 from flare_async.wire.frames import Data, Frame, Landed
-from flare_async.wire.head import HEAD, HEAD_BYTES, PREAMBLE, Kind
+from flare_async.wire.head import CHECKSUM, HEAD, HEAD_BYTES, PREAMBLE, Kind
 
 __all__ = ["PIECE_BYTES", "Decoder", "Destination"]
 
 PIECE_BYTES: Final = 64 * KIB
 _SCRATCH_BYTES: Final = 4 * KIB
-_CHECKED_BYTES: Final = HEAD_BYTES - 4
+_CHECKED_BYTES: Final = HEAD_BYTES - CHECKSUM.size
 
 Destination: TypeAlias = Callable[[int, int, int], memoryview | None]
 Decoded: TypeAlias = Frame | Landed
@@ -37,6 +37,7 @@ class Decoder:
     __slots__ = (
         "_body",
         "_channel",
+        "_checksum",
         "_destination",
         "_error",
         "_have",
@@ -68,7 +69,7 @@ class Decoder:
         self._error: RemoteProtocolError | None = None
         self._room = 0  # what the last buffer() offered
         self._kind = self._channel = self._offset = 0  # of the frame in progress
-        self._body = 0  # length of the control body in progress
+        self._body = self._checksum = 0  # of the control body in progress; of its head
         self._length = self._position = 0  # payload in progress: 0 is none
         self._run = -1  # where the leased run began, as a position in the frame
         self._piece: memoryview | None = None  # collects a control body or unleased payload
@@ -116,8 +117,7 @@ class Decoder:
         except RemoteProtocolError as error:
             self._error = error
             raise
-        out = self._out
-        self._out = []
+        out, self._out = self._out, []
         return out
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame | Landed]:
@@ -186,11 +186,11 @@ class Decoder:
         length, kind, flags, extra, channel, offset, crc = HEAD.unpack_from(data, start)
         if crc32(data[start : start + _CHECKED_BYTES]) != crc:
             raise RemoteProtocolError("bad_head", "the checksum of a frame head does not match")
-        if self._hello:
-            if kind != Kind.HELLO:
-                _not_flare()
-            self._hello = False
-        self._kind, self._channel, self._offset, self._body = kind, channel, offset, length
+        if self._hello and kind != Kind.HELLO:
+            _not_flare()
+        self._hello = False
+        self._kind, self._channel, self._offset = kind, channel, offset
+        self._body, self._checksum = length, crc
         head = (length, kind, flags, extra, channel, offset)
         if kind != Kind.DATA:
             check_control(head, self._limits)
@@ -282,6 +282,7 @@ class Decoder:
             self._finish_body(bytes(piece))
 
     def _finish_body(self, body: bytes) -> None:
+        body = check_body(body, self._checksum) if body else body
         self._out.append(unpack_frame(self._kind, self._channel, self._offset, body))
 
 

@@ -181,7 +181,10 @@ class Handshake:
         if frame.frame_bytes < 1:
             raise RemoteProtocolError("bad_body", f"frames of {frame.frame_bytes} bytes")
         self._check_epoch(frame)
-        self._budgets.refill(now)
+        if not self._muted:
+            self._budgets.begin(now)
+        elif self.side is Side.ACCEPTOR:  # the other side has dialled by itself
+            self._budgets.relink(now, len(self._table.channels))
         self._peer = frame
         self._frame_bytes = min(self._frame_bytes, frame.frame_bytes)
         if self._muted:

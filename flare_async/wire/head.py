@@ -2,6 +2,10 @@
 
 Body length, type, flags, trailer length, channel, offset (a nonce for Ping and Pong, the consumed
 offset for Ack), and the CRC-32 of the 20 bytes before it.
+
+A body that is not payload ends with four bytes more, which its length counts: the CRC-32 of those
+20 bytes and of the body. So a damaged length is found before a body of that length is waited for,
+and nothing of a damaged body is parsed. Payload has digests instead.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from zlib import crc32
 from flare_async.errors import LocalProtocolError
 
 __all__ = [
+    "CHECKSUM",
     "FLAG_END",
     "FLAG_OPTIONAL",
     "HEAD",
@@ -23,6 +28,8 @@ __all__ = [
     "OFFSET_LIMIT",
     "PREAMBLE",
     "Kind",
+    "body_bytes",
+    "pack_frame",
     "pack_head",
 ]
 
@@ -35,8 +42,9 @@ LENGTH_LIMIT: Final = 2**32 - 1  # of a body
 FLAG_END: Final = 0x01
 FLAG_OPTIONAL: Final = 0x80  # a receiver that does not know the type skips the frame
 
+CHECKSUM: Final = struct.Struct(">I")
+
 _CHECKED = struct.Struct(">IBBHIQ")
-_CHECKSUM = struct.Struct(">I")
 
 
 class Kind(IntEnum):
@@ -53,17 +61,44 @@ class Kind(IntEnum):
     RESUME = 9
 
 
-def pack_head(kind: int, channel: int, offset: int, length: int, end: int = -1) -> bytes:
-    """Return a head; ``end`` is the trailer's length of an end frame, or negative.
+def body_bytes(size: int) -> int:
+    """Return the length of a body of ``size`` bytes with its checksum; there is none of nothing."""
+    return size + CHECKSUM.size if size else 0
+
+
+def pack_head(kind: int, channel: int, offset: int, length: int) -> bytes:
+    """Return the head of payload.
 
     Raises:
         LocalProtocolError: a number does not fit into its field.
     """
-    flags, extra = (FLAG_END, end) if end >= 0 else (0, 0)
     try:
-        checked = _CHECKED.pack(length, kind, flags, extra, channel, offset)
+        checked = _CHECKED.pack(length, kind, 0, 0, channel, offset)
     except struct.error:
-        raise LocalProtocolError(
-            f"frame type {kind} does not fit: channel {channel}, offset {offset}, body {length}"
-        ) from None
-    return checked + _CHECKSUM.pack(crc32(checked))
+        raise _misfit(kind, channel, offset, length) from None
+    return checked + CHECKSUM.pack(crc32(checked))
+
+
+def pack_frame(
+    kind: int, channel: int, offset: int, body: bytes = b"", *, end: bool = False
+) -> bytes:
+    """Return a frame other than payload; with ``end`` the body is the trailer of an end frame.
+
+    Raises:
+        LocalProtocolError: a number does not fit into its field.
+    """
+    size = len(body)
+    flags, extra = (FLAG_END, size) if end else (0, 0)
+    try:
+        checked = _CHECKED.pack(body_bytes(size), kind, flags, extra, channel, offset)
+    except struct.error:
+        raise _misfit(kind, channel, offset, size) from None
+    checksum = crc32(checked)
+    head = checked + CHECKSUM.pack(checksum)
+    return head + body + CHECKSUM.pack(crc32(body, checksum)) if body else head
+
+
+def _misfit(kind: int, channel: int, offset: int, length: int) -> LocalProtocolError:
+    return LocalProtocolError(
+        f"frame type {kind} does not fit: channel {channel}, offset {offset}, body {length}"
+    )

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import msgpack
 
-from flare_async.wire.head import HEAD, HEAD_BYTES, PREAMBLE, Kind
+from flare_async.wire.head import FLAG_END, HEAD, HEAD_BYTES, PREAMBLE, Kind
 
 __all__ = ["BOUNDARIES", "forged_frame", "mutate_body", "mutate_link", "mutate_value"]
 
@@ -27,7 +27,7 @@ VALUES: Final = (
     *([], [0], [[[[0]]]], {}, {"a": 1}, {"a": {"a": []}}, msgpack.ExtType(5, b"x")),
 )
 MSGPACK_KINDS: Final = frozenset({Kind.HELLO, Kind.OPEN, Kind.RESET, Kind.GOODBYE})
-CHECKSUM_SHARE: Final = 0.9  # else the checksum of the head would catch nearly all
+CHECKSUM_SHARE: Final = 0.9  # else the checksums would catch nearly all
 
 
 def mutate_link(dice: Random, link: list[bytes], others: list[bytes]) -> list[bytes]:
@@ -78,7 +78,9 @@ def _step(dice: Random) -> int:
 
 def _body(dice: Random, frame: bytes) -> bytes:
     length, kind, *rest = HEAD.unpack_from(frame)
+    sealed = _is_sealed(kind, rest[0])
     body = frame[HEAD_BYTES : HEAD_BYTES + length]
+    body = body[:-4] if sealed else body
     if kind in MSGPACK_KINDS and dice.random() < 0.8:
         body = mutate_body(dice, body)
     elif len(body) >= 8:
@@ -89,13 +91,28 @@ def _body(dice: Random, frame: bytes) -> bytes:
         body = body[:at] + number.to_bytes(8, "big") + body[at + 8 :]
     else:
         body = flip_bit(dice, body)
+    body += bytes(4) if sealed and body else b""
     return _checked(dice, CHECKED.pack(len(body), kind, *rest[:4]) + bytes(4) + body)
 
 
 def _checked(dice: Random, frame: bytes) -> bytes:
     if dice.random() >= CHECKSUM_SHARE:
         return frame
-    return frame[:20] + crc32(frame[:20]).to_bytes(4, "big") + frame[HEAD_BYTES:]
+    length, kind, flags = HEAD.unpack_from(frame)[:3]
+    return _sealed(frame[:20], frame[HEAD_BYTES:], length if _is_sealed(kind, flags) else 0)
+
+
+def _is_sealed(kind: int, flags: int) -> bool:
+    """Tell whether a body ends with its checksum: payload does not."""
+    return kind != Kind.DATA or bool(flags & FLAG_END)
+
+
+def _sealed(checked: bytes, body: bytes, length: int) -> bytes:
+    """Put the right checksums into a frame whose head says ``length``; 0 leaves its body alone."""
+    if 4 < length <= len(body):
+        content = body[: length - 4]
+        body = content + crc32(checked + content).to_bytes(4) + body[length:]
+    return checked + crc32(checked).to_bytes(4) + body
 
 
 def _drop(dice: Random, link: list[bytes], _: list[bytes]) -> list[bytes]:
@@ -141,8 +158,9 @@ def forged_frame(dice: Random) -> bytes:
         body = msgpack.packb([dice.choice(VALUES) for _ in range(dice.choice((2, 7, 8)))])
     extra = len(body) if flags == 1 else dice.choice((0, 0, 0, 7))
     channel, offset = dice.choice(BOUNDARIES[:8]), dice.choice((0, 0, *BOUNDARIES)) % 2**64
+    body += bytes(4) if body and _is_sealed(kind, flags) else b""
     checked = CHECKED.pack(len(body), kind, flags, extra, channel, offset)
-    return checked + crc32(checked).to_bytes(4, "big") + body
+    return _sealed(checked, body, len(body) if _is_sealed(kind, flags) else 0)
 
 
 def mutate_body(dice: Random, body: bytes) -> bytes:

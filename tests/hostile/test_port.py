@@ -184,7 +184,7 @@ async def test_b20_a_name_of_a_megabyte_is_refused_by_its_length() -> None:
     async with guarded() as port:
         answer = await port.attack(PREAMBLE + forged_head(2**20, Kind.HELLO) + bytes(1000))
         assert reasons(answer) == ["bad_length"]
-        one_line(port, f"at most {HELLO_BYTES}")
+        one_line(port, f"at most {HELLO_BYTES} of body")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", "-x", "a b", "é", "x" * 129, "a:b", "a\\b"])

@@ -21,6 +21,7 @@ from flare_async.wire.frames import (
     Reset,
     Resume,
 )
+from flare_async.wire.head import FLAG_END, Kind
 
 CHANNELS = st.integers(1, 2**32 - 1)
 OFFSETS = st.integers(0, 2**62)
@@ -77,8 +78,15 @@ A_HELLO = Hello(1, "site-1", b"s" * 16, 0, b"token", "client", 65536, 2**20)
 def forged(
     kind: int, body: bytes = b"", *, flags: int = 0, extra: int = 0, place: tuple[int, int] = (0, 0)
 ) -> bytes:
-    """Return a frame whose checksum is right, whatever its fields say."""
-    return forged_head(len(body), kind, flags=flags, extra=extra, place=place) + body
+    """Return a frame whose checksums are right, whatever its fields say."""
+    if not body or (kind == Kind.DATA and not flags & FLAG_END):
+        return forged_head(len(body), kind, flags=flags, extra=extra, place=place) + body
+    return sealed(forged_head(len(body) + 4, kind, flags=flags, extra=extra, place=place) + body)
+
+
+def sealed(frame: bytes) -> bytes:
+    """Return a frame with the checksum behind its body that a decoder expects there."""
+    return frame + crc32(frame[:20] + frame[24:]).to_bytes(4)
 
 
 def forged_head(

@@ -19,11 +19,13 @@ from flare_async.wire.frames import (
     Open,
     Ping,
     Pong,
+    Position,
     Reset,
+    Resume,
     Skipped,
 )
 from flare_async.wire.session import OpenOptions, SessionMachine, Side
-from tests.wire.cable import hello_of
+from tests.wire.cable import connected, hello_of
 
 LIMITS = Limits(channels=10)
 PER_CHANNEL = 4 * LIMITS.channels
@@ -180,10 +182,10 @@ def test_opens_alone_are_counted() -> None:
 def test_what_a_budget_earns_follows_from_the_time() -> None:
     """Never more than the whole of it, and a rate below the limit lasts for ever."""
     budgets = Budgets(0, metered=True)
-    budgets.refill(100.0)
+    budgets.begin(100.0)
     for second in range(1_000):
         budgets.spend(Cheap.PINGS, 100.0 + second, 20)
-    budgets.refill(5_000.0)
+    budgets.begin(5_000.0)
     budgets.spend(Cheap.PINGS, 5_000.0, 200)
     budgets.spend(Cheap.PINGS, 5_000.5, 10)
     with pytest.raises(
@@ -196,16 +198,89 @@ def test_what_a_budget_earns_follows_from_the_time() -> None:
         budgets.spend(Cheap.PINGS, 6_000.0)
 
 
-def test_a_new_link_begins_with_full_budgets() -> None:
-    """It has to repeat acknowledgements and opens."""
-    machine = SessionMachine(Side.ACCEPTOR, LIMITS, 100, resumable=True)
+def resumable() -> SessionMachine:
+    """Return an acceptor that knows its peer and may get other links."""
+    machine = SessionMachine(Side.ACCEPTOR, LIMITS, 2**20, resumable=True)
     machine.hello(hello_of("b", 0))
     machine.receive(hello_of("a", 0), 0)
-    assert accepted(machine, (Ping(1) for _ in count())) == 200
+    return machine
+
+
+def relinked(machine: SessionMachine, epoch: int, now: float = 0.0) -> None:
+    """Give a machine another link, up to where everything flows."""
     machine.detach()
-    machine.attach(hello_of("b", 1), 100)
-    machine.receive(hello_of("a", 1), 0)
-    assert machine._budgets._left[Cheap.PINGS] == 200
+    machine.attach(hello_of("b", epoch), 2**20)
+    machine.receive(hello_of("a", epoch), now)
+    positions = [Position(channel, 0, ended=False) for channel in machine._table.channels]
+    next_peer = machine._table.next_peer
+    machine.receive(Resume(next_peer, machine._table.next_own, tuple(positions)), now)
+    machine.frames_to_send(2**20)
+
+
+def test_a_new_link_fills_no_bucket() -> None:
+    """Thirteen more links, and a flood over all of them is stopped where one link's would be."""
+    machine, links, pairs = resumable(), count(1), pairs_of_open_and_reset()
+
+    def over_many_links() -> Iterator[Frame]:
+        for number, frame in enumerate(pairs):
+            if number % 600 == 599:
+                relinked(machine, next(links))
+            yield frame
+
+    assert accepted(machine, over_many_links()) == 2 * (4_000 + PER_CHANNEL) + 1
+    assert next(links) == 14
+
+
+@pytest.mark.parametrize("kind", list(Cheap))
+def test_a_new_link_may_repeat_what_is_open_and_no_more(kind: Cheap) -> None:
+    """Positions and the rest of a frame for each channel; what is left over does not pile up."""
+    repeated = 7 if kind in {Cheap.IDLE_ACKS, Cheap.STRAYS, Cheap.TINY} else 0
+    budgets, fresh = Budgets(10, metered=True), Budgets(10, metered=True)._left[kind]
+    for _ in range(5):
+        budgets.relink(0.0, 7)
+    left = budgets._left[kind]
+    assert left == (fresh - 5 if kind is Cheap.LINKS else fresh + repeated)
+    budgets.spend(kind, 0.0, left)
+    with pytest.raises(RemoteProtocolError, match=f"flood: {fresh + repeated + 1} "):
+        budgets.spend(kind, 0.0)
+
+
+def test_a_link_every_three_seconds_is_no_flood() -> None:
+    """F10 for an hour: each time it repeats what it had to say of all channels."""
+    machine = resumable()
+    for _ in range(LIMITS.channels):
+        machine.open("down")
+    for epoch in range(1, 1_200):
+        relinked(machine, epoch, 3.0 * epoch)
+        for channel in machine._table.channels:
+            machine.receive(Ack(channel, 0, 1000), 3.0 * epoch)
+
+
+def test_the_twenty_first_link_at_once_is_a_flood() -> None:
+    """It is refused and not counted, so waiting helps whoever asks too often."""
+    machine = resumable()
+    for epoch in range(1, 21):
+        relinked(machine, epoch)
+    for epoch in range(21, 41):
+        with pytest.raises(
+            RemoteProtocolError, match=r"flood: 21 links in 0\.50 s, at most 20 and 1 a second"
+        ):
+            relinked(machine, epoch, 0.5)
+        assert machine.resuming
+    relinked(machine, 41, 1.0)
+    assert not machine.resuming
+
+
+def test_whoever_dials_does_not_count_the_answers() -> None:
+    """A connector's links are as many as it asked for."""
+    cable = connected()
+    for epoch in range(60):
+        cable.now = 2.0 * epoch
+        cable.cut()
+        cable.reattach()
+        cable.settle()
+    assert cable.a._budgets._left[Cheap.LINKS] == 20
+    assert cable.b._budgets._left[Cheap.LINKS] < 20
 
 
 def test_frames_handed_over_by_reference_are_not_counted() -> None:

@@ -13,19 +13,36 @@ from hypothesis import strategies as st
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import Limits
 from flare_async.wire.codec import HEAD_BYTES, PREAMBLE, Decoder, encode
-from flare_async.wire.frames import Data, Frame, Ping, Skipped
+from flare_async.wire.frames import (
+    Ack,
+    Data,
+    Frame,
+    Goodbye,
+    Open,
+    Ping,
+    Position,
+    Reset,
+    Resume,
+    Skipped,
+)
 from flare_async.wire.head import Kind
-from tests.wire.strategies import A_HELLO, SMALL, forged, forged_head
+from tests.wire.strategies import A_HELLO, SMALL, forged, forged_head, sealed
 
 LIMITS = Limits()
 GREETING = encode(A_HELLO)[0]
 OPEN_FIELDS = ["topic", b"", 0, False, False, "", 0]
 
 
-def refused(data: bytes, *, preamble: bool = False) -> RemoteProtocolError:
-    """Return the error for data."""
+def refused(*data: bytes, preamble: bool = False) -> RemoteProtocolError:
+    """Return the error for data, in as many reads."""
+    decoder = Decoder(limits=LIMITS, preamble=preamble)
+
+    def feed() -> None:
+        for piece in data:
+            decoder.feed(piece)
+
     with pytest.raises(RemoteProtocolError) as caught:
-        Decoder(limits=LIMITS, preamble=preamble).feed(data)
+        feed()
     return caught.value
 
 
@@ -49,12 +66,53 @@ def test_a_flipped_bit_of_a_head_is_detected(frame: Frame, data: st.DataObject) 
 
 @given(SMALL, st.binary(min_size=1, max_size=8), st.integers(0, 400))
 def test_a_mutated_body_is_a_frame_or_a_typed_error(frame: Frame, noise: bytes, where: int) -> None:
-    """Bodies have no checksum, but they are parsed strictly."""
+    """With the right checksum bodies are still parsed strictly."""
     raw = bytearray(b"".join(encode(frame)))
+    if not isinstance(frame, Data) or frame.end:
+        del raw[max(HEAD_BYTES, len(raw) - 4) :]
     where = HEAD_BYTES + where % max(1, len(raw) - HEAD_BYTES)
     raw[where : where + len(noise)] = noise
     with suppress(RemoteProtocolError):
-        Decoder(limits=LIMITS, preamble=False).feed(bytes(raw))
+        Decoder(limits=LIMITS, preamble=False).feed(sealed(bytes(raw)))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        A_HELLO,
+        Open(1, "topic", b"header", 100),
+        Ack(1, 100, 200),
+        Reset(1, 2, "why"),
+        Goodbye(1, "bye"),
+        Resume(3, 4, (Position(1, 100, ended=False), Position(2, 5, ended=True))),
+        Data(1, 100, b"", end=True, trailer=b"digest"),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_every_flipped_bit_of_a_body_is_detected(frame: Frame) -> None:
+    """Before anything of it is parsed: whole or in two reads, each bit gives the same reason."""
+    raw = b"".join(encode(frame))
+    start = HEAD_BYTES + (len(PREAMBLE) if frame is A_HELLO else 0)
+    for bit in range(start * 8, len(raw) * 8):
+        data = bytearray(raw)
+        data[bit // 8] ^= 1 << bit % 8
+        for cut in (len(data), start + 1):
+            pieces = (bytes(data[:cut]), bytes(data[cut:]))
+            assert refused(*pieces, preamble=frame is A_HELLO).reason == "bad_checksum"
+
+
+def test_the_body_of_another_frame_is_detected() -> None:
+    """Lost bytes that leave a head before a body of the same length: it is no body of its own."""
+    one, other = encode(Ack(1, 100, 200))[0], encode(Ack(1, 200, 300))[0]
+    assert refused(one[:HEAD_BYTES] + other[HEAD_BYTES:]).reason == "bad_checksum"
+
+
+def test_payload_has_no_checksum_here() -> None:
+    """Digests cover it; the frame costs its head."""
+    head, payload = encode(Data(1, 0, b"payload"))
+    assert len(head) == HEAD_BYTES
+    found = Decoder(limits=LIMITS, preamble=False).feed(head + bytes(payload)[::-1])
+    assert found == [Data(1, 0, b"daolyap")]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +147,7 @@ def test_an_error_is_raised_again_by_every_later_call() -> None:
         (forged(10), "unknown_frame"),
         (forged(Kind.RESUME, bytes(16), place=(1, 0)), "bad_head"),
         (forged(Kind.RESUME, bytes(16), place=(0, 1)), "bad_head"),
-        (forged_head(LIMITS.control_bytes + 1, Kind.RESUME), "bad_length"),
+        (forged_head(LIMITS.control_bytes + 5, Kind.RESUME), "bad_length"),
         (forged(0), "unknown_frame"),
         (forged(Kind.PING, flags=0x80), "bad_flags"),
         (forged(Kind.DATA, b"x", flags=2, place=(1, 0)), "bad_flags"),
@@ -101,11 +159,14 @@ def test_an_error_is_raised_again_by_every_later_call() -> None:
         (forged(Kind.DATA, bytes(1025), flags=1, extra=1025, place=(1, 0)), "bad_length"),
         (forged_head(LIMITS.frame_bytes + 1, Kind.DATA, place=(1, 0)), "bad_length"),
         (forged_head(2**32 - 1, Kind.DATA, place=(1, 0)), "bad_length"),
-        (forged_head(LIMITS.control_bytes + 1, Kind.OPEN, place=(1, 0)), "bad_length"),
-        (forged_head(LIMITS.control_bytes + 1, 99, flags=0x80), "bad_length"),
-        (forged_head(4097, Kind.HELLO), "bad_length"),
+        (forged_head(LIMITS.control_bytes + 5, Kind.OPEN, place=(1, 0)), "bad_length"),
+        (forged_head(LIMITS.control_bytes + 5, 99, flags=0x80), "bad_length"),
+        (forged_head(4101, Kind.HELLO), "bad_length"),
         (forged(Kind.ACK, bytes(7), place=(1, 0)), "bad_length"),
         (forged(Kind.PONG, b"x"), "bad_length"),
+        *((forged_head(length, Kind.RESET, place=(1, 0)), "bad_length") for length in (1, 4)),
+        (forged_head(4, Kind.DATA, flags=1, place=(1, 0)), "bad_length"),
+        (forged_head(4, 77, flags=0x80), "bad_length"),
         (forged(Kind.ACK, bytes(8)), "bad_head"),
         (forged(Kind.ACK, bytes(8), place=(1, 2**63 + 1)), "bad_head"),
         (forged(Kind.PING, place=(1, 0)), "bad_head"),
