@@ -13,7 +13,7 @@ from flare_async.wire.frames import PROTOCOL_VERSION, Frame, Goodbye, Hello, Lan
 
 __all__ = ["BROKEN", "Greeting", "told"]
 
-BROKEN = frozenset({"truncated", "bad_head"})  # what a torn or damaged stream looks like
+BROKEN = frozenset({"truncated", "bad_head", "bad_checksum"})  # what torn or damaged streams are
 EARLY_FRAMES = 8  # an honest peer sends nothing behind its hello until it has ours
 
 

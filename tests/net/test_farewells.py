@@ -10,6 +10,7 @@ import pytest
 
 from flare_async.errors import LinkLost, LocalProtocolError, SessionGone
 from flare_async.limits import KIB
+from flare_async.testing import BitFlip
 from flare_async.wire.frames import Goodbye, Hello, ResetCode
 from tests.net.test_resume import ADDRESS, LIMITS, ends
 
@@ -156,3 +157,20 @@ def test_gone_is_still_gone(sim):
                 await anext(made.near)
 
     sim(main)
+
+
+@pytest.mark.parametrize("at", range(150, 250, 9))
+def test_a_control_frame_that_was_damaged_costs_a_link_and_not_the_session(sim, at):
+    """A bit flips in what answers bulk: the checksum finds it, and the next link goes on."""
+
+    async def main():
+        async with ends(bandwidth=4e6, faults=[BitFlip(at, direction="down")]) as made:
+            mine, theirs = made.near.open("bulk"), await anext(made.far)
+            mine.send_soon(bytes(512 * KIB))
+            mine.end()
+            got = 0
+            async for chunk in theirs:
+                got += len(chunk)
+            return got, made.near.epoch, made.near.ended
+
+    assert sim(main) == (512 * KIB, 1, False)
