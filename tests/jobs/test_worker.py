@@ -77,7 +77,7 @@ assignments = st.builds(
     st.lists(
         st.builds(
             TensorSpec,
-            st.text("abc.", min_size=1, max_size=9),
+            st.text("abc_", min_size=1, max_size=9),
             st.sampled_from(["F32", "I64", "BOOL"]),
             st.lists(st.integers(0, 99), max_size=3).map(tuple),
         ),

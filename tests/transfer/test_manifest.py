@@ -18,7 +18,7 @@ from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(
-    lambda name: name != "__metadata__"
+    lambda name: name != "__metadata__" and ".." not in name
 )
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
 WHOLE = sorted(name for name, entry in DTYPES.items() if entry.bits % 8 == 0)
