@@ -15,11 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from flare_async.errors import ConfigError, UpdateRefused
+import numpy as np
+
+from flare_async.errors import ConfigError, QuorumNotReached, UpdateRefused
 from flare_async.jobs.cohort import JobCohort
+from flare_async.jobs.memory import checked_gc_rounds
+from flare_async.jobs.memory_demand import STAGINGS, ModelDemand, Staging
 from flare_async.jobs.metrics import MetricMean, by_key
 from flare_async.jobs.models import load_model
 from flare_async.jobs.recipe import Recipe, positive
@@ -31,9 +37,12 @@ from flare_async.recipes.stopping import Patience, StopCondition
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import Update
 from flare_async.transfer.mean import MeanOptions, WeightedMean
+from flare_async.transfer.repull import RepulledMean
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["FedAvgRecipe"]
+
+Mean: TypeAlias = WeightedMean | RepulledMean
 
 
 @dataclass(kw_only=True, eq=False)
@@ -70,6 +79,10 @@ class FedAvgRecipe(Recipe):
     exclude_vars: str | None = None  # regular expression: such tensors keep the global value
     aggregation_weights: Mapping[str, float] | None = None
     accumulator: str | None = None  # "float32" or "float64"; default by the model's size
+    staging: Staging = "spool"  # where updates wait: in a file, or "repull": at their sites
+    max_norm: float | None = None  # refuses an update with a tensor whose norm is larger
+    server_memory_gc_rounds: int | None = None  # gives memory back after so many; 0 is never
+    client_memory_gc_rounds: int | None = None  # None: after each, for models from 64 MB on
 
     key_metric: str = "accuracy"  # chooses the best model
     lower_is_better: bool = False
@@ -85,6 +98,7 @@ class FedAvgRecipe(Recipe):
         framework: Framework
         self.initial, framework = self._load()
         self.framework: Framework = framework
+        self._let_go_of_arrays()
         Work(self.train, self.framework, self.evaluate)
         self._stop = None if self.stop_cond is None else StopCondition(self.stop_cond)
         Patience(self.patience)
@@ -92,7 +106,23 @@ class FedAvgRecipe(Recipe):
         known = [str(kind) for kind in ParamsType]
         if self.params_transfer_type not in known:
             raise ConfigError("params_transfer_type", self.params_transfer_type, f"not in {known}")
+        self._check_memory()
         self._mean(self.initial, ("any",))
+
+    def _let_go_of_arrays(self) -> None:
+        # ``initial`` is a copy; the caller's own arrays need not live as long as the recipe.
+        given = self.model
+        if isinstance(given, Mapping) and all(isinstance(a, np.ndarray) for a in given.values()):
+            self.model = self.initial.numpy()
+
+    def _check_memory(self) -> None:
+        if self.staging not in STAGINGS:
+            raise ConfigError("staging", self.staging, f"use one of {', '.join(STAGINGS)}")
+        most = self.max_norm
+        if most is not None and (not is_finite(most) or most <= 0):
+            raise ConfigError("max_norm", most, "a number above 0 is needed")
+        for name in ("server_memory_gc_rounds", "client_memory_gc_rounds"):
+            checked_gc_rounds(name, getattr(self, name))
 
     def _check_rounds(self) -> None:
         size, least = self.clients_per_round, self.min_clients
@@ -127,6 +157,17 @@ class FedAvgRecipe(Recipe):
             evaluate=self.evaluate,
             config={**(self.train_config or {}), **(self.per_site_config or {}).get(site, {})},
             transfer=ParamsType(self.params_transfer_type),
+            memory_gc_rounds=self.client_memory_gc_rounds,
+        )
+
+    def demand(self) -> ModelDemand:
+        """Return the current model from the second round on, and the mean; the first is here."""
+        return ModelDemand.of_mean(
+            self.initial,
+            accumulator=self.accumulator,
+            exclude=self.exclude_vars,
+            versions=min(1, self.num_rounds - 1),
+            staging=self.staging,
         )
 
     async def coordinate(self, cohort: JobCohort) -> None:
@@ -135,6 +176,8 @@ class FedAvgRecipe(Recipe):
         await cohort.checkpoint(model, 0)
         for number in range(self.num_rounds):
             model, lost = await self._round(cohort, model, number, patience)
+            due = (self.server_memory_gc_rounds, self.client_memory_gc_rounds)
+            await cohort.return_memory(number, model.nbytes, *due)
             if lost:
                 break
         if self.evaluate is not None:
@@ -143,9 +186,10 @@ class FedAvgRecipe(Recipe):
     async def _round(
         self, cohort: JobCohort, model: TensorSet, number: int, patience: Patience
     ) -> tuple[TensorSet, bool]:
-        task = cohort.task(number, self.num_rounds)
+        keep = "committed" if self.staging == "repull" else None
+        task = cohort.task(number, self.num_rounds, keep_until=keep)
         sites = cohort.choose(number, self.clients_per_round, self.over_select)
-        trained, received = MetricMean(), MetricMean()
+        trained, received, taken = MetricMean(), MetricMean(), list[Update]()
         async with cohort.recording(task, sites, self.min_clients) as record:
             with self._mean(model, sites, cohort.server.context.limits) as mean:
                 async with cohort.round(
@@ -161,11 +205,21 @@ class FedAvgRecipe(Recipe):
                     async for site, update in updates:
                         trained.add(site, update.metrics, update.weight)
                         received.add(site, *self._received(update))
-                    result = await cohort.finish(mean)
+                        taken.append(update)
+                    result = await self._taken(cohort, mean, taken, number)
                     await cohort.checkpoint(result, number + 1)
             record.metrics = trained.mean(sites)
             lost = await self._judge(cohort, model, number, received.mean(sites), patience)
         return result, lost
+
+    async def _taken(
+        self, cohort: JobCohort, mean: Mean, updates: Sequence[Update], number: int
+    ) -> TensorSet:
+        result = await cohort.finish(mean, updates)
+        if isinstance(mean, RepulledMean) and len(mean.sites) < self.min_clients:
+            lost = {site: str(error) for site, error in mean.lost.items()}
+            raise QuorumNotReached(number, len(mean.sites), self.min_clients, lost)
+        return result
 
     async def _validate(self, cohort: JobCohort, model: TensorSet, number: int) -> None:
         task = cohort.task(number, self.num_rounds, "validate")
@@ -209,8 +263,12 @@ class FedAvgRecipe(Recipe):
 
     def _mean(
         self, model: TensorSet, sites: tuple[str, ...], limits: Limits | None = None
-    ) -> WeightedMean:
-        options = MeanOptions(accumulator=self.accumulator, exclude=self.exclude_vars)
+    ) -> AbstractContextManager[Mean]:
+        options = MeanOptions(
+            accumulator=self.accumulator, exclude=self.exclude_vars, max_norm=self.max_norm
+        )
+        if self.staging == "repull":
+            return nullcontext(RepulledMean(model, order=sites, limits=limits, options=options))
         return WeightedMean(model, order=sites, limits=limits, options=options)
 
     def _load(self) -> tuple[TensorSet, Framework]:

@@ -17,16 +17,19 @@ from flare_async.jobs.events import (
     SiteStarted,
 )
 from flare_async.jobs.history import ModelRecord, RoundRecord, dumps
+from flare_async.jobs.memory import is_due, return_memory
+from flare_async.jobs.repull import Repull
 from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
 from flare_async.jobs.threads import run_to_end
 from flare_async.limits import MIB
 from flare_async.ports import Store
 from flare_async.roles.cohort import Cohort
 from flare_async.roles.outcome import SiteRecord
-from flare_async.roles.round import RoundTask
+from flare_async.roles.round import RoundTask, Update
 from flare_async.roles.server import Server
 from flare_async.transfer.files import file_chunks
 from flare_async.transfer.mean import WeightedMean
+from flare_async.transfer.repull import RepulledMean
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
@@ -77,16 +80,26 @@ class JobCohort(Cohort):
         self._records: dict[str, SiteRecord] = {}
 
     def task(
-        self, number: int, total: int, name: str = "train", meta: Mapping[str, float] | None = None
+        self,
+        number: int,
+        total: int,
+        name: str = "train",
+        meta: Mapping[str, float] | None = None,
+        *,
+        keep_until: str | None = None,
     ) -> RoundTask:
-        """Return the task of one round, numbered from 0."""
+        """Return the task of one round, numbered from 0.
+
+        ``keep_until`` is the receipt after which sites let go of an update; the environment's own
+        choice unless it is given.
+        """
         return RoundTask(
             job=self.run.run_id,
             number=number,
             total=total,
             name=name,
             meta=dict(meta or {}),
-            keep_until=self._keep_until,
+            keep_until=keep_until or self._keep_until,
         )
 
     @asynccontextmanager
@@ -125,17 +138,31 @@ class JobCohort(Cohort):
         await self._store.append("history.jsonl", line.encode() + b"\n")
         self._observer_of_run(RoundFinished(record))
 
-    async def finish(self, mean: WeightedMean) -> TensorSet:
+    async def finish(
+        self, mean: WeightedMean | RepulledMean, updates: Sequence[Update] = ()
+    ) -> TensorSet:
         """Return the mean's new model; a large one is computed off the loop.
 
-        Waits for arithmetic only; cancelling waits for its end.
+        Waits for arithmetic only, and cancelling waits for its end. A ``RepulledMean`` pulls the
+        ``updates`` again: bounded as pulls are, and cancelling loses nothing.
 
         Raises:
             LocalProtocolError: no update was committed.
         """
+        if isinstance(mean, RepulledMean):
+            return await mean.pull_again(Repull(self.server, updates))
         if mean.nbytes <= INLINE_BYTES:
             return mean.finish()
         return await run_to_end(mean.finish)
+
+    async def return_memory(self, number: int, nbytes: int, *every: int | None) -> None:
+        """Give memory back to the system when one of ``every`` says that round ``number`` is due.
+
+        ``nbytes`` is the size of the model. Sites of this process share its memory, so what they
+        ask for counts as well. Waits for the collector and the allocator.
+        """
+        if any(is_due(number, rounds, nbytes) for rounds in every):
+            await run_to_end(return_memory)
 
     async def checkpoint(self, model: TensorSet, version: int) -> None:
         """Keep ``model`` as the run's global model; on return it can be read back."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flare_async.jobs.history import RoundRecord, SiteRecord
+from flare_async.jobs.plan import MemoryPlan
 
 __all__ = [
+    "MemoryPlanned",
     "ModelEvaluated",
     "Observer",
     "RoundFinished",
@@ -22,6 +24,13 @@ __all__ = [
     "SiteFinished",
     "SiteStarted",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlanned:
+    """What the run will hold at most; comes first, and also where that is too much."""
+
+    plan: MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,8 @@ class RunFinished:
 
 
 RunEvent = (
-    RunStarted
+    MemoryPlanned
+    | RunStarted
     | RoundStarted
     | SiteStarted
     | SiteFinished

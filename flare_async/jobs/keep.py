@@ -51,6 +51,7 @@ def summary(run: Run, recipe: Recipe, setting: Mapping[str, object]) -> dict[str
         "rounds": len([record for record in run.history.rounds if record.task == "train"]),
         **setting,
         **asdict(run.statistics),
+        "memory_plan": None if run.plan is None else run.plan.document(),
         "best_version": None if best is None else best.version,
         "best_metrics": {} if best is None else dict(best.metrics),
         "failed_sites": run.history.failed_sites(),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.loops import calm_collector, new_loop
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import Work, inside_worker
 
@@ -53,6 +54,13 @@ class Recipe(ABC):
         Raises:
             ConfigError: it names a site that does not exist.
         """
+
+    def demand(self) -> ModelDemand | None:
+        """Return what a round needs of the server's memory; None where it is not known.
+
+        An environment plans with it, and refuses what does not fit, before anything is started.
+        """
+        return None
 
     @abstractmethod
     async def coordinate(self, cohort: JobCohort) -> None:

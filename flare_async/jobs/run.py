@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flare_async.errors import FlareError, RunAborted, RunFailed
 from flare_async.jobs.history import History
+from flare_async.jobs.plan import MemoryPlan
 from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
 
@@ -70,7 +71,7 @@ class Run:
     """A run, while it goes on and afterwards.
 
     ``model`` holds the tensors of the last global model, None as long as there is none. ``cause``
-    is what made a run fail.
+    is what made a run fail, ``plan`` what memory it was going to need, where that is known.
     """
 
     run_id: str
@@ -80,6 +81,7 @@ class Run:
     history: History = field(default_factory=History)
     model: TensorSet | None = None
     cause: BaseException | None = None
+    plan: MemoryPlan | None = None
     statistics: RunStatistics = field(default_factory=RunStatistics)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop: Callable[[], None] | None = None

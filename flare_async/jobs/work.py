@@ -43,7 +43,8 @@ class Work:
     """What a site does: its functions, the framework of their ``FLModel.params``, its options.
 
     ``evaluate`` returns metrics of the model as it came; ``num_examples`` among them is their
-    weight. With ``transfer`` DIFF a site sends what it changed.
+    weight. With ``transfer`` DIFF a site sends what it changed. A process that does nothing but
+    train gives memory back after ``memory_gc_rounds`` (0 is never, None as ``is_due`` says).
 
     Raises:
         ConfigError: a function cannot be called, or the framework is unknown.
@@ -54,6 +55,7 @@ class Work:
     evaluate: EvaluateFunction | None = None
     config: Mapping[str, Plain] = field(default_factory=dict)
     transfer: ParamsType = ParamsType.FULL
+    memory_gc_rounds: int | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.train):

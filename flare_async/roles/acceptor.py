@@ -17,6 +17,7 @@ from flare_async.net.reception import Reception
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.directory import Directory, is_relay
+from flare_async.roles.partial_messages import REDUCES
 from flare_async.roles.route_messages import ROUTE_SCHEMA, ROUTES_TOPIC, Joined, Left
 from flare_async.wire.frames import ResetCode
 
@@ -132,6 +133,8 @@ class Acceptor:
     async def _learn(self, session: Session, channel: Channel) -> None:
         """Take a relay's word of who is behind it, until its session ends."""
         messages = Messages(channel, ROUTE_SCHEMA)
+        if channel.header == REDUCES:
+            self.directory.reducing.add(session)
         try:
             while not session.ended:
                 match await messages.receive():

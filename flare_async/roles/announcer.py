@@ -23,16 +23,20 @@ log = structlog.get_logger()
 
 
 class Announcer:
-    """Keeps the ways to all sites; a new session with the parent is told of all of them."""
+    """Keeps the ways to all sites; a new session with the parent is told of all of them.
 
-    def __init__(self, name: str) -> None:
+    ``header`` says what else the relay does, if anything.
+    """
+
+    def __init__(self, name: str, header: bytes = b"") -> None:
         self._name = name
+        self._header = header
         self._ways: dict[str, tuple[str, ...]] = {}
         self._messages: Messages[RouteMessage] | None = None
 
     def attach(self, session: Session) -> None:
         """Tell a new session of everybody; raises the session's error if it has ended."""
-        channel = session.open(ROUTES_TOPIC, b"", OpenOptions(urgent=True, window=WINDOW))
+        channel = session.open(ROUTES_TOPIC, self._header, OpenOptions(urgent=True, window=WINDOW))
         self._messages = Messages(channel, ROUTE_SCHEMA)
         for site, relays in self._ways.items():
             self._post(Joined(site, relays))

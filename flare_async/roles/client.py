@@ -186,6 +186,7 @@ class Client:
             await self._wait_for(stream, offer.keep_until)
             if held is not None:
                 self.shelf.withdraw(held)
+                held = None  # its tensors too: the round may go on for long
             await self._wait_for(stream, "")
             stream.finish()
         finally:

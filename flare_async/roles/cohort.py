@@ -12,6 +12,7 @@ from flare_async.errors import ConfigError
 from flare_async.net.groups import single_error
 from flare_async.roles.machine import RoundPlan
 from flare_async.roles.messages import Scalar
+from flare_async.roles.partials import with_sums
 from flare_async.roles.round import RoundObserver, RoundSetting, RoundTask, Updates
 from flare_async.roles.server import Server
 from flare_async.transfer.admission import Admission
@@ -72,13 +73,13 @@ class Cohort:
     ) -> AsyncIterator[Updates]:
         """Offer ``model`` and the task to the sites (default: all); the block owns their leases.
 
-        The round closes when ``size`` updates have come (default: those of all its sites), or
+        The round closes when ``size`` updates have come (default: all; a sum is not divided), or
         ``deadline`` seconds after its start if ``quorum`` (default: ``size``) have.
 
-        With a ``reducer`` each update is staged into it and admitted as it comes, weighed by
-        ``weigh(site, meta)``; without one it arrives with its tensors. Leaving the block normally
-        sends *committed* to the sites whose updates were taken and resets all others; an exception
-        resets everybody.
+        With a ``reducer`` each update, or relay's sum, is staged into it and admitted as it comes,
+        weighed by ``weigh(site, meta)``; without one it arrives with its tensors. Leaving the block
+        normally sends *committed* to the sites whose updates were taken and resets all others; an
+        exception resets everybody.
 
         Raises:
             ConfigError: the numbers do not fit each other.
@@ -95,7 +96,7 @@ class Cohort:
                 setting = RoundSetting(
                     self.server, task, plan, offer, admits, self._observer, reducer, stepped, weigh
                 )
-                with Updates(setting, tasks) as updates:
+                with Updates(with_sums(setting), tasks) as updates:
                     yield updates
                 tasks.cancel_scope.cancel()
 

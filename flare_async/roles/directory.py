@@ -44,6 +44,7 @@ class Directory:
     def __init__(self, owner: str, limits: Limits) -> None:
         self.sites: dict[str, Session] = {}  # a route stands for the session that it looks like
         self.relays: dict[str, Session] = {}
+        self.reducing: set[Session] = set()  # those of relays that add what is behind them
         self.seen: set[str] = set()
         self.observer: DirectoryObserver | None = None
         self._owner = owner
@@ -57,6 +58,11 @@ class Directory:
     def is_routed(self, site: str) -> bool:
         """Return whether a site is reached through a relay."""
         return site in self._routes
+
+    def via(self, site: str) -> Session | None:
+        """Return the session of the relay through which a site is reached, if it is."""
+        route = self._routes.get(site)
+        return None if route is None else route.via
 
     def weight(self, session: Session) -> int:
         """Return how many sites a session stands for."""
@@ -101,6 +107,7 @@ class Directory:
             self.left(session, site)
         self._behind.pop(session, None)
         self._gates.pop(session, None)
+        self.reducing.discard(session)
 
     def joined(self, via: Session, message: Joined) -> None:
         """Take a relay's word that a site is behind it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import anyio
 
@@ -11,6 +11,7 @@ from flare_async.errors import RemoteProtocolError, TrainingFailed, UpdateRefuse
 from flare_async.model import ParamsType
 from flare_async.net.endpoint import FIRST_WINDOW
 from flare_async.net.session import Session
+from flare_async.roles.claim import Claim, Holder
 from flare_async.roles.messages import (
     OFFER_SCHEMA,
     TASK_TOPIC,
@@ -19,7 +20,10 @@ from flare_async.roles.messages import (
     TaskOffer,
     TaskResult,
 )
+from flare_async.roles.partial_messages import Take
+from flare_async.roles.partials import Partials
 from flare_async.roles.setting import RoundSetting, Update
+from flare_async.roles.steps import in_turns
 from flare_async.roles.stream import TaskStream
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.arrivals import NO_ALIASES
@@ -30,14 +34,13 @@ from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.session import OpenOptions
 
-__all__ = ["Exchange", "in_turns"]
-
-STEPS_A_TURN = 4  # of a chunk of a MiB, about 40 microseconds each
+__all__ = ["Exchange"]
 
 
 class Exchange:
     """Offers the task, waits for the result, pulls it and has it admitted.
 
+    Behind a relay that adds, the relay pulls it, and it is admitted with the sum that it is in.
     ``stream`` is the task's channel, as soon as there is one; ending it is the lease's part.
     """
 
@@ -47,10 +50,13 @@ class Exchange:
         self._attempt = attempt
         self.stream: TaskStream | None = None
 
-    async def run(self, session: Session, remaining: float | None) -> Update:
+    async def run(
+        self, session: Session, remaining: float | None, partials: Partials, holder: Holder
+    ) -> Update:
         """Return the site's update; with a reducer it has been admitted there.
 
-        Waits for the site's work as long as the session lives; cancelling leaves the channel open.
+        Waits for the site's work as long as the session lives, and for the sum that a relay makes
+        of it; cancelling leaves the channel open. ``holder`` is told how a sum goes on.
 
         Raises:
             TrainingFailed: the site reports that its work failed.
@@ -60,13 +66,22 @@ class Exchange:
         """
         stream = self.stream = self._open(session, remaining)
         result = await self._result(stream)
-        weight = self._weight(result)
+        update = self._update(result, self._weight(result))
+        if stream.unread:
+            raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
+        take = self._take(result, update)
+        while take is not None and (partial := partials.of(self._site, session)) is not None:
+            if await partial.bring(Claim(take, update, holder)):
+                return update
         async with self._setting.server.directory.gate(self._site):
-            tensors = await self._pull(session, result, weight)
+            tensors = await self._pull(session, result, update.weight)
         if stream.unread:
             raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
         if self._setting.reducer is not None and result.update is not None:
             await self._admit(self._setting.reducer)
+        return dataclasses.replace(update, tensors=tensors)
+
+    def _update(self, result: TaskResult, weight: float) -> Update:
         return Update(
             site=self._site,
             params_type=result.params_type,
@@ -76,8 +91,16 @@ class Exchange:
             seconds=result.seconds,
             received=result.received,
             nbytes=0 if result.update is None else result.update.nbytes,
-            tensors=tensors,
+            ref=result.update,
         )
+
+    def _take(self, result: TaskResult, update: Update) -> Take | None:
+        """Return what a relay is asked to take; None where there is nothing to add."""
+        ref = result.update
+        if ref is None or not self._setting.groups:
+            return None
+        kind = self._kind(result)
+        return Take(self._site, self._attempt, update.weight, kind, ref)
 
     def _open(self, session: Session, remaining: float | None) -> TaskStream:
         self._setting.server.leftovers.sweep(session)
@@ -145,11 +168,13 @@ class Exchange:
         return LikeModel(self._site, self._setting.admission, memory_bytes)
 
     def _stage(self, reducer: Reducer, result: TaskResult, weight: float) -> TensorSink:
+        return reducer.stage(self._site, weight, self._kind(result))
+
+    def _kind(self, result: TaskResult) -> ParamsType:
         try:
-            kind = ParamsType(result.params_type)
+            return ParamsType(result.params_type)
         except ValueError as exc:
             raise UpdateRefused(self._site, f"params_type {result.params_type!r:.40}") from exc
-        return reducer.stage(self._site, weight, kind)
 
     async def _admit(self, reducer: Reducer) -> None:
         if self._setting.stepped is None:
@@ -180,10 +205,3 @@ class LikeModel(MemorySink):
         """
         self._admission.check_specs(self._site, specs)
         super().begin(specs, aliases)
-
-
-async def in_turns(steps: Iterator[None]) -> None:
-    """Take steps of a chunk; large arithmetic must not keep the loop to itself."""
-    for count, _ in enumerate(steps):
-        if count % STEPS_A_TURN == STEPS_A_TURN - 1:
-            await asyncio.sleep(0)

@@ -17,10 +17,12 @@ from flare_async.errors import (
     UpdateRefused,
 )
 from flare_async.net.session import Session
-from flare_async.roles.exchange import Exchange, in_turns
+from flare_async.roles.exchange import Exchange
 from flare_async.roles.messages import COMMITTED, RECEIVED, REFUSED, Receipt
 from flare_async.roles.outcome import SiteRecord, SiteStatus
+from flare_async.roles.routes import Route
 from flare_async.roles.setting import RoundSetting, Update
+from flare_async.roles.steps import in_turns
 from flare_async.roles.text import described, shortened, where
 from flare_async.wire.frames import ResetCode
 
@@ -48,8 +50,8 @@ class Lease:
         self._started = self._clock.now()
         self._scope = anyio.CancelScope()
         self._exchange: Exchange | None = None
-        self._taken = False
-        self._revoked = False
+        self._taken: Update | None = None
+        self.revoked = False
 
     async def run(self) -> None:
         """Carry the lease through; waits for the site's work as long as its session lives.
@@ -61,33 +63,52 @@ class Lease:
             TransferError: this side cannot stage or add the update, the site's or another one's.
         """
         with self._scope:
-            if self._revoked:  # before its first step: nothing was offered yet
+            if self.revoked:  # before its first step: nothing was offered yet
                 return
             try:
-                update = await self._ask()
+                await self._ask_and_take()
             except Exception as exc:  # noqa: BLE001 - one site must not end the round
-                if not self._revoked:
-                    self._lose(exc)
-                return
+                if self._taken is None:
+                    if not self.revoked:
+                        self._lose(exc)
+                    return
             except BaseException:
                 self._reset(ResetCode.CANCELLED, "the round ended")
                 raise
-            if not self._revoked:
-                self._take(update)
+            if self._taken is not None and not self.revoked:
                 await self._sum()
-                self._updates.deliver(update)
+                self._updates.deliver(self._taken)
+
+    async def _ask_and_take(self) -> None:
+        update = await self._ask()
+        if self._taken is None and not self.revoked:
+            self._updates.settle(self._site, self.arrive(update), update)
 
     def commit(self) -> None:
         """Send the last receipt, if the update was taken and the site is still there."""
-        if self._taken:
+        if self._taken is not None:
             self._finish(Receipt(COMMITTED))
 
     def revoke(self, reason: str) -> SiteRecord:
         """Take the task back; what ``run`` meets from now on is of no interest."""
-        self._revoked = True
+        self.revoked = True
         self._scope.cancel()
         self._reset(ResetCode.LATE, reason)
         return self._record(SiteStatus.LATE, reason=reason)
+
+    # Holder
+
+    def keep(self) -> None:
+        """Take note that the site's update will be in a relay's sum, whatever becomes of it."""
+        self._setting.offer.watchers.pop(self._site, None)
+
+    def arrive(self, update: Update) -> SiteRecord:
+        """Take note that the update is admitted; return how the site's part ended."""
+        # No await between the admission and this: whoever closes the round finds it settled.
+        self._taken = update
+        if self._exchange is not None and self._exchange.stream is not None:
+            self._exchange.stream.tell(Receipt(RECEIVED))
+        return self._record(SiteStatus.OK, update=update)
 
     async def _ask(self) -> Update:
         sites = self._setting.server.sites
@@ -118,7 +139,8 @@ class Lease:
 
             watchers[self._site] = failed
             try:
-                return await exchange.run(session, self._updates.remaining)
+                updates = self._updates
+                return await exchange.run(session, updates.remaining, updates.partials, self)
             finally:
                 watchers.pop(self._site, None)
         raise failures[0]
@@ -126,15 +148,20 @@ class Lease:
     async def _may_ask_again(self, error: FlareError, session: Session, attempt: int) -> bool:
         # A site that came back under a newer session gets the same task again.
         server = self._setting.server
+        over: tuple[Session | None, ...] = ()
         if isinstance(error, ChannelReset):
             if error.reset_code != ResetCode.UNREACHABLE:
                 return False
             # A relay tells the channels of a site that is gone first, and where it is now next.
-            with anyio.move_on_after(server.context.limits.handshake_timeout):
-                while server.sites.get(self._site) is session:
-                    await server.directory.changed()
+            over = (session,)
+        elif is_route(session):
+            # A relay that was started again is here before its sites are.
+            over = (session, None)
+        with anyio.move_on_after(server.context.limits.handshake_timeout):
+            while server.sites.get(self._site) in over:
+                await server.directory.changed()
         newer = server.sites.get(self._site)
-        if newer is None or newer is session or self._revoked:
+        if newer is None or newer is session or self.revoked:
             return False
         return attempt < server.context.limits.max_resends
 
@@ -158,14 +185,6 @@ class Lease:
                 log.error("lease_broke", site=self._site, error=described(error), at=where(error))
                 self._reset(ResetCode.INTERNAL, "error")
                 self._fail(SiteStatus.FAILED, described(error))
-
-    def _take(self, update: Update) -> None:
-        # No await between the admission and this: whoever closes the round finds it settled.
-        self._taken = True
-        if self._exchange is not None and self._exchange.stream is not None:
-            self._exchange.stream.tell(Receipt(RECEIVED))
-        record = self._record(SiteStatus.OK, update=update)
-        self._updates.settle(self._site, record, update)
 
     async def _sum(self) -> None:
         if self._setting.stepped is not None:
@@ -211,3 +230,8 @@ class Lease:
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.stream is not None:
             exchange.stream.reset(code, message)
+
+
+def is_route(session: object) -> bool:
+    """Return whether what looks like a session is a way through a relay."""
+    return isinstance(session, Route)

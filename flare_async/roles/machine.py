@@ -1,15 +1,33 @@
 """Who gets a task, when a round is over, and who is revoked: pure decisions.
 
-``handle(event, now)`` returns actions for the coroutine around it to carry out. Sites are offered
-their task in cohort order, at most ``window`` ahead of the first one that is not settled, because
-updates are summed in that order and one that waits for its turn costs memory.
+``handle(event)`` returns actions for the coroutine around it to carry out. Sites are offered their
+task in cohort order, at most ``window`` ahead of the first one that is not settled, because updates
+are summed in that order and one that waits for its turn costs memory. One that a relay keeps costs
+nothing here: it counts as settled for the window, and towards the target.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from typing import TypeAlias
+from enum import Enum
+
+from flare_async.roles.decisions import (
+    Action,
+    Arrived,
+    Close,
+    CloseReason,
+    DeadlinePassed,
+    Dropped,
+    Event,
+    Failed,
+    Gather,
+    Gathered,
+    Kept,
+    Left,
+    Offer,
+    Revoke,
+    Started,
+)
 
 __all__ = [
     "Action",
@@ -17,8 +35,12 @@ __all__ = [
     "Close",
     "CloseReason",
     "DeadlinePassed",
+    "Dropped",
     "Event",
     "Failed",
+    "Gather",
+    "Gathered",
+    "Kept",
     "Left",
     "Offer",
     "Revoke",
@@ -33,7 +55,8 @@ class RoundPlan:
     """Which sites are asked, in which order, and what closes the round.
 
     The round closes when ``target`` updates have arrived, when all sites are settled, when
-    ``quorum`` is out of reach, or at ``deadline`` seconds after its start.
+    ``quorum`` is out of reach, or at ``deadline`` seconds after its start. Before that it gathers
+    what relays keep of the sites in ``groups``, which may bring more than ``target``.
 
     Raises:
         ValueError: the numbers contradict each other.
@@ -44,6 +67,7 @@ class RoundPlan:
     target: int
     deadline: float | None = None
     window: int | None = None
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.quorum <= self.target <= len(self.sites):
@@ -57,79 +81,16 @@ class RoundPlan:
             raise ValueError(f"window {self.window}: at least one site must be at work")
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The round begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A site's update is whole, verified and admitted."""
-
-    site: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A site will bring no update."""
-
-    site: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """The round's time is up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Whoever runs the round has had enough of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """Give the site its task."""
-
-    site: str
-
-
-@dataclass(frozen=True, slots=True)
-class Revoke:
-    """Take the task back from a site that has not brought its update, offered or not."""
-
-    site: str
-
-
-class CloseReason(StrEnum):
-    """Why a round was closed."""
-
-    COMPLETE = "complete"  # every site is settled
-    TARGET = "target"  # enough updates arrived
-    DEADLINE = "deadline"  # time was up and the quorum reached
-    NO_QUORUM = "no_quorum"  # too few updates can still arrive, or had at the deadline
-    LEFT = "left"  # its block ended before
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """End the round."""
-
-    reason: CloseReason
-
-
-Event: TypeAlias = Started | Arrived | Failed | DeadlinePassed | Left
-Action: TypeAlias = Offer | Revoke | Close
-
-
 class _State(Enum):
     WAITING = "waiting"
     OFFERED = "offered"
+    KEPT = "kept"
     ARRIVED = "arrived"
     FAILED = "failed"
     REVOKED = "revoked"
 
 
-_SETTLED = frozenset({_State.ARRIVED, _State.FAILED, _State.REVOKED})
+_UNSETTLED = frozenset({_State.WAITING, _State.OFFERED})
 
 
 class RoundMachine:
@@ -138,58 +99,113 @@ class RoundMachine:
     def __init__(self, plan: RoundPlan) -> None:
         self.plan = plan
         self._states = dict.fromkeys(plan.sites, _State.WAITING)
+        self._places = {site: place for place, site in enumerate(plan.sites)}
+        self._group_of = {site: n for n, group in enumerate(plan.groups) for site in group}
         self._next = 0  # index of the first site that was not offered its task
-        self._cursor = 0  # index of the first site that is not settled
-        self.arrived = 0
-        self._failed = 0
+        self._cursor = 0  # index of the first site that is neither settled nor kept
+        self._counts = dict.fromkeys(_State, 0) | {_State.WAITING: len(plan.sites)}
+        self._asked: set[int] = set()  # groups that are being gathered
+        self._open = [len(group) for group in plan.groups]  # neither settled nor kept
+        self._held = [0] * len(plan.groups)
+        self._expired = self._enough = False
         self.closed: CloseReason | None = None
+
+    @property
+    def arrived(self) -> int:
+        """How many updates have arrived."""
+        return self._counts[_State.ARRIVED]
 
     def handle(self, event: Event) -> list[Action]:
         """Return what to do now; an event after the close changes nothing."""
         if self.closed is not None:
             return []
-        changed = True
         match event:
-            case Arrived(site):
-                changed = self._settle(site, _State.ARRIVED)
-                self.arrived += changed
-            case Failed(site):
-                changed = self._settle(site, _State.FAILED)
-                self._failed += changed
-            case DeadlinePassed():
-                return self._close(self._at_deadline())
             case Left():
                 return self._close(CloseReason.LEFT)
+            case DeadlinePassed():
+                self._expired = True
             case Started():
                 pass
-        return self._judge() if changed else []
+            case _:
+                if not self._moved(event):
+                    return []
+        return self._judge()
 
-    def _at_deadline(self) -> CloseReason:
-        enough = self.arrived >= self.plan.quorum
-        return CloseReason.DEADLINE if enough else CloseReason.NO_QUORUM
+    def _moved(self, event: Arrived | Failed | Kept | Gathered | Dropped) -> bool:
+        match event:
+            case Arrived(site):
+                return self._move(site, _State.OFFERED, _State.ARRIVED)
+            case Failed(site):
+                return self._move(site, _State.OFFERED, _State.FAILED)
+            case Kept(site):
+                return self._move(site, _State.OFFERED, _State.KEPT)
+            case Gathered(sites):
+                return self._move_all(sites, _State.ARRIVED)
+            case Dropped(sites):
+                self._asked -= {self._group_of.get(site, -1) for site in sites}
+                return self._move_all(sites, _State.OFFERED)
 
-    def _settle(self, site: str, state: _State) -> bool:
-        if self._states[site] is not _State.OFFERED:
+    def _move_all(self, sites: tuple[str, ...], after: _State) -> bool:
+        moved = [self._move(site, _State.KEPT, after) for site in sites]
+        return any(moved)
+
+    def _move(self, site: str, before: _State, after: _State) -> bool:
+        if self._states[site] is not before:
             return False
-        self._states[site] = state
-        while self._cursor < len(self.plan.sites) and self._is_settled(self._cursor):
+        self._set(site, after)
+        if after is _State.OFFERED:
+            self._cursor = min(self._cursor, self._places[site])
+        sites = self.plan.sites
+        while self._cursor < len(sites) and self._states[sites[self._cursor]] not in _UNSETTLED:
             self._cursor += 1
         return True
 
-    def _is_settled(self, index: int) -> bool:
-        return self._states[self.plan.sites[index]] in _SETTLED
+    def _set(self, site: str, state: _State) -> None:
+        before, self._states[site] = self._states[site], state
+        self._counts[before] -= 1
+        self._counts[state] += 1
+        group = self._group_of.get(site)
+        if group is not None:
+            self._open[group] += (state in _UNSETTLED) - (before in _UNSETTLED)
+            self._held[group] += (state is _State.KEPT) - (before is _State.KEPT)
 
     def _judge(self) -> list[Action]:
-        plan = self.plan
-        if self.arrived >= plan.target:
-            everybody = self._cursor == len(plan.sites)
-            return self._close(CloseReason.COMPLETE if everybody else CloseReason.TARGET)
-        possible = len(plan.sites) - self._failed
-        if possible < plan.quorum:
+        """Close, or revoke, gather and offer as things stand now."""
+        plan, kept = self.plan, self._counts[_State.KEPT]
+        everybody = self._cursor == len(plan.sites)
+        lost = self._counts[_State.FAILED] + self._counts[_State.REVOKED]
+        if len(plan.sites) - lost < plan.quorum:
             return self._close(CloseReason.NO_QUORUM)
-        if self._cursor == len(plan.sites):
-            return self._close(CloseReason.COMPLETE)
-        return self._offer_more()
+        if self.arrived >= plan.target:
+            return self._close(self._reason(complete=everybody))
+        if kept == 0 and (everybody or self._expired):
+            return self._close(self._reason(complete=everybody))
+        actions: list[Action] = []
+        if self._expired or self.arrived + kept >= plan.target:
+            self._enough = not everybody or self._enough
+            actions += self._revoke(_UNSETTLED)
+            if self._counts[_State.KEPT] == 0:
+                return [*actions, *self._judge()]
+            return [*actions, *self._gather(partly=True)]
+        return [*self._gather(partly=False), *self._offer_more()]
+
+    def _reason(self, *, complete: bool) -> CloseReason:
+        if self._expired:
+            enough = self.arrived >= self.plan.quorum
+            return CloseReason.DEADLINE if enough else CloseReason.NO_QUORUM
+        if self.arrived < self.plan.quorum:
+            return CloseReason.NO_QUORUM
+        return CloseReason.COMPLETE if complete and not self._enough else CloseReason.TARGET
+
+    def _gather(self, *, partly: bool) -> list[Action]:
+        """Ask for the sums of groups that keep something, whole groups or all."""
+        found: list[Action] = []
+        for number, held in enumerate(self._held):
+            ready = partly or self._open[number] == 0
+            if held and ready and number not in self._asked:
+                self._asked.add(number)
+                found.append(Gather(number))
+        return found
 
     def _offer_more(self) -> list[Action]:
         sites, window = self.plan.sites, self.plan.window
@@ -197,16 +213,19 @@ class RoundMachine:
         actions: list[Action] = []
         while self._next < end:
             site = sites[self._next]
-            self._states[site] = _State.OFFERED
-            actions.append(Offer(site))
+            if self._states[site] is _State.WAITING:
+                self._set(site, _State.OFFERED)
+                actions.append(Offer(site))
             self._next += 1
         return actions
 
+    def _revoke(self, states: frozenset[_State]) -> list[Action]:
+        found = [site for site, state in self._states.items() if state in states]
+        for site in found:
+            self._set(site, _State.REVOKED)
+        self._cursor = len(self.plan.sites)
+        return [Revoke(site) for site in found]
+
     def _close(self, reason: CloseReason) -> list[Action]:
         self.closed = reason
-        revoked: list[Action] = []
-        for site, state in self._states.items():
-            if state not in _SETTLED:
-                self._states[site] = _State.REVOKED
-                revoked.append(Revoke(site))
-        return [*revoked, Close(reason)]
+        return [*self._revoke(_UNSETTLED | {_State.KEPT}), Close(reason)]

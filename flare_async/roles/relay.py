@@ -11,14 +11,17 @@ import structlog
 
 from flare_async.errors import ConfigError, FlareError, SessionGone
 from flare_async.limits import MIB
+from flare_async.net.channel import Channel
 from flare_async.net.lobby import FORWARDED
 from flare_async.net.session import Session
 from flare_async.roles.acceptor import Acceptor
 from flare_async.roles.announcer import Announcer
 from flare_async.roles.context import Context
 from flare_async.roles.entrance import opened
+from flare_async.roles.partial_messages import PARTIAL_TOPIC, REDUCES
 from flare_async.roles.relay_cache import CachedPulls
 from flare_async.roles.relay_downward import Downward
+from flare_async.roles.relay_reduce import Reducing
 from flare_async.roles.relay_upward import Upward
 from flare_async.roles.turns import Turns
 from flare_async.transfer.pull import PULL_TOPIC
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHE_BYTES", "PROCESS_BYTES", "Relay", "RelayMode"]
 
-RelayMode: TypeAlias = Literal["splice", "cache"]
+RelayMode: TypeAlias = Literal["splice", "cache", "reduce"]
 PROCESS_BYTES: Final = 24 * MIB
 CACHE_BYTES: Final = 256 * MIB
 LEAST_BYTES: Final = 4 * MIB
@@ -41,7 +44,9 @@ class Relay(Acceptor):
     """Passes channels on between its parent and what is below it, without holding models.
 
     With mode ``cache`` chunks of what is pulled from above are kept, up to ``cache_bytes``, so that
-    the parent gives each of them once.
+    the parent gives each of them once. With mode ``reduce`` the updates of what is below are added
+    here, where the parent is a server whose mean takes sums: it gets one for all of them. That
+    needs memory for the model, an accumulator and ``Limits.staging_bytes``.
 
     Sites below it are announced to the parent, which offers them tasks as if they were its own.
     ``process_bytes`` is the credit that all its links share: what it may hold of all that passes.
@@ -82,7 +87,9 @@ class Relay(Acceptor):
         pulls = CachedPulls(self.context, self._upward, cache_bytes)
         self.cache = pulls.cache
         self._pull = pulls.pull if mode == "cache" else self._upward.pull
-        self._announcer = self.directory.observer = Announcer(name)
+        self._reducing = Reducing(self.context, self.directory, name)
+        header = REDUCES if mode == "reduce" else b""
+        self._announcer = self.directory.observer = Announcer(name, header)
 
     async def run(
         self,
@@ -128,13 +135,20 @@ class Relay(Acceptor):
                 async with opened(self.context, self._endpoint, address) as session:
                     self._upward.parent = session
                     session.serve(FORWARDED, self._downward.forward)
+                    self._reducing.attach(session)
                     self._announcer.attach(session)
                     async for channel in session:
-                        channel.reset(ResetCode.REFUSED, "a relay takes no such topic")
+                        self._asked(channel)
             except SessionGone as exc:
                 log.info("session_gone", relay=self.name, error=str(exc))
             else:
                 return
+
+    def _asked(self, channel: Channel) -> None:
+        if channel.topic == PARTIAL_TOPIC and self.mode == "reduce":
+            self._reducing.serve(channel)
+        else:
+            channel.reset(ResetCode.REFUSED, "a relay takes no such topic")
 
     def _count(self) -> int:
         return len(self.directory.sites)

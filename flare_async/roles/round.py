@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from flare_async.errors import FlareError, QuorumNotReached
-from flare_async.roles import machine as decisions
+from flare_async.roles import decisions
 from flare_async.roles.lease import Lease
 from flare_async.roles.machine import RoundMachine
 from flare_async.roles.outcome import SiteRecord, SiteStatus
+from flare_async.roles.partials import Partials
 from flare_async.roles.setting import RoundObserver, RoundSetting, RoundTask, Update
 
 if TYPE_CHECKING:
@@ -43,8 +46,10 @@ class Updates:
         self._began = self._clock.now()
         self._machine = RoundMachine(setting.plan)
         self._leases: dict[str, Lease] = {}
+        self.partials = Partials(setting, weakref.proxy(self), tasks)  # no cycle, see __exit__
         self._arrived: deque[Update] = deque()
         self._adding = 0  # updates that are admitted and not delivered: they are being added
+        self._due: list[decisions.Action] = []  # tasks to offer when what is being added is added
         self._waiter: asyncio.Future[None] | None = None
         self.records: dict[str, SiteRecord] = {}
         self.failures: dict[str, str] = {}
@@ -63,6 +68,7 @@ class Updates:
             self.commit()
         else:
             self.abandon()
+        self._leases = {}  # they refer to this: a round's memory must not wait for the collector
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -102,6 +108,7 @@ class Updates:
         deadline = self._setting.plan.deadline
         if deadline is not None:
             self._tasks.start_soon(self._expire, deadline, name="deadline of a round")
+        self.partials.start()
         self._carry_out(self._machine.handle(decisions.Started()))
 
     def commit(self) -> None:
@@ -127,14 +134,40 @@ class Updates:
             self._adding += 1
             event = decisions.Arrived(site)
         self._note(record)
-        self._carry_out(self._machine.handle(event))
+        actions = self._machine.handle(event)
+        if update is not None:
+            # Sites that begin before this update is in the sum would let results pile up.
+            self._due += [action for action in actions if isinstance(action, decisions.Offer)]
+            actions = [action for action in actions if not isinstance(action, decisions.Offer)]
+        self._carry_out(actions)
         self._wake()
 
     def deliver(self, update: Update) -> None:
         """Hand an update to whoever iterates; the last one ends a round that is closed."""
         self._adding -= 1
         self._arrived.append(update)
+        due, self._due = self._due, []
+        if self._machine.closed is None:
+            self._carry_out(due)
         self._wake()
+
+    # Ledger
+
+    def kept(self, site: str) -> None:
+        """Take note that a relay keeps a site's update for the group's sum."""
+        self._carry_out(self._machine.handle(decisions.Kept(site)))
+
+    def gathered(self, arrived: Mapping[str, tuple[SiteRecord, Update]]) -> None:
+        """Take note that a sum is admitted, and with it these updates, which will be delivered."""
+        self._adding += len(arrived)
+        for record, _ in arrived.values():
+            self._note(record)
+        self._carry_out(self._machine.handle(decisions.Gathered(tuple(arrived))))
+        self._wake()
+
+    def dropped(self, sites: tuple[str, ...]) -> None:
+        """Take note that what a relay kept of these sites is lost."""
+        self._carry_out(self._machine.handle(decisions.Dropped(sites)))
 
     def _carry_out(self, actions: list[decisions.Action], reason: str = CLOSED) -> None:
         for action in actions:
@@ -145,6 +178,8 @@ class Updates:
                     self._tasks.start_soon(lease.run, name=f"lease of {site}")
                 case decisions.Revoke(site):
                     self._revoke(site, reason)
+                case decisions.Gather(group):
+                    self.partials.gather(group)
                 case decisions.Close():
                     self._wake()
 

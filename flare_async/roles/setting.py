@@ -10,14 +10,17 @@ from flare_async.roles.machine import RoundPlan
 from flare_async.roles.messages import Scalar
 from flare_async.roles.outcome import SiteRecord
 from flare_async.transfer.admission import Admission
+from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
+    from flare_async.net.session import Session
     from flare_async.roles.server import Server
+    from flare_async.transfer.mean_options import SumRules
     from flare_async.transfer.reducer import Reducer, SteppedReducer
     from flare_async.transfer.shelf import Offer
 
-__all__ = ["RoundObserver", "RoundSetting", "RoundTask", "Update"]
+__all__ = ["Group", "RoundObserver", "RoundSetting", "RoundTask", "Update"]
 
 VALIDATE = "validate"
 
@@ -41,7 +44,10 @@ class RoundTask:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one site brought; ``tensors`` is None where a reducer took them or none were sent."""
+    """What one site brought; ``tensors`` is None where a reducer took them or none were sent.
+
+    ``ref`` is where they can be pulled again as long as the site keeps them.
+    """
 
     site: str
     params_type: str
@@ -52,6 +58,7 @@ class Update:
     received: Mapping[str, float] = field(default_factory=dict)
     nbytes: int = 0
     tensors: TensorSet | None = None
+    ref: TensorRef | None = None
 
 
 class RoundObserver(Protocol):
@@ -68,6 +75,15 @@ class RoundObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Sites whose updates a relay adds, in the order of the sum; ``via`` is the relay's session."""
+
+    via: Session
+    sites: tuple[str, ...]
+    rules: SumRules
+
+
+@dataclass(frozen=True, slots=True)
 class RoundSetting:
     """All that a round is made of; ``admission`` knows the tensors of the offered model."""
 
@@ -80,3 +96,4 @@ class RoundSetting:
     reducer: Reducer | None = None
     stepped: SteppedReducer | None = None  # the same reducer, if its arithmetic has steps
     weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None
+    groups: tuple[Group, ...] = ()  # numbered as those of the plan

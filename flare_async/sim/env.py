@@ -50,7 +50,8 @@ class SimEnv:
     ``relays`` stand between server and sites: so many of them, each with an equal part of the
     sites, or a topology: a mapping from every relay and site to its parent, ``"server"`` or a
     relay; a site that it leaves out is below the server. Links of ``relay_mode`` "cache" need bytes
-    to cache, so over memory it passes references on like "splice".
+    to cache, so over memory it passes references on like "splice"; with "reduce" relays add what is
+    behind them, and the bits are those of a mean of their groups.
 
     ``clients`` names the sites; alone, ``num_clients`` makes site-1 to site-n. Every run gets a
     folder of its own below ``workspace_root`` (default: a new temporary folder).

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flare_async.jobs.history import History
+from flare_async.jobs.plan import MemoryPlan
 
 if TYPE_CHECKING:
     from flare_async.jobs.run import Run
@@ -33,6 +34,7 @@ class RunFacts:
     bytes_down: int = 0
     bytes_up: int = 0
     peak_rss_mb: float = 0.0
+    plan: MemoryPlan | None = None
     cause: BaseException | None = None
 
     @property
@@ -94,5 +96,6 @@ def facts_of(run: Run) -> RunFacts:
         bytes_down=statistics.bytes_down,
         bytes_up=statistics.bytes_up,
         peak_rss_mb=statistics.peak_rss_mb,
+        plan=run.plan,
         cause=run.cause,
     )

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO
 
-from flare_async.jobs.events import ModelEvaluated, RoundFinished, RunEvent, RunFinished, RunStarted
+from flare_async.jobs.events import (
+    MemoryPlanned,
+    ModelEvaluated,
+    RoundFinished,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+)
 from flare_async.sim.progress import Progress
 from flare_async.sim.words import byte_count, clean, duration, number
 
@@ -76,6 +83,8 @@ class PlainLines:
 
     def _lines(self, event: RunEvent) -> Iterator[str]:
         match event:
+            case MemoryPlanned(plan):
+                yield f"memory at most: {plan.equation()}"
             case RunStarted():
                 about = f"{len(event.sites)} sites, {event.rounds} rounds, {event.folder}"
                 yield f"{clean(event.recipe)}: {about}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flare_async.jobs.events import (
+    MemoryPlanned,
     ModelEvaluated,
     RoundFinished,
     RoundStarted,
@@ -66,13 +67,14 @@ class Progress:
     sites: dict[str, SiteProgress] = field(default_factory=dict)
     models: list[Mapping[str, float]] = field(default_factory=list)
     best_version: int | None = None
+    memory: str = ""
     bytes_down: int = 0
     bytes_up: int = 0
 
     def see(self, event: RunEvent) -> None:
         """Take one event into account."""
         match event:
-            case RunStarted():
+            case MemoryPlanned() | RunStarted():
                 self._begin(event)
             case RoundStarted():
                 self._begin_round(event)
@@ -101,7 +103,10 @@ class Progress:
     def _site(self, name: str) -> SiteProgress:
         return self.sites.setdefault(name, SiteProgress(name))
 
-    def _begin(self, event: RunStarted) -> None:
+    def _begin(self, event: MemoryPlanned | RunStarted) -> None:
+        if isinstance(event, MemoryPlanned):
+            self.memory = event.plan.equation()
+            return
         self.recipe, self.run_id, self.rounds = event.recipe, event.run_id, event.rounds
         self.sites = {name: SiteProgress(name) for name in event.sites}
 

@@ -18,6 +18,7 @@ from flare_async.jobs.curves import CurveKind, curves_of
 from flare_async.sim.charts import bar_chart, line_chart
 from flare_async.sim.facts import Extras, RunFacts
 from flare_async.sim.next_steps import next_steps
+from flare_async.sim.report_memory import memory_table
 from flare_async.sim.report_tables import heat_table, site_table
 from flare_async.sim.timeline import draw_timeline, drawn_by_site
 from flare_async.sim.words import byte_count, clean, duration, number, percent
@@ -57,6 +58,7 @@ def render_report(facts: RunFacts, extras: Extras) -> str:
         _classes(extras),
         _sites(facts, extras),
         _timeline(facts),
+        memory_table(facts),
         _details(facts),
         _next(facts, extras),
     )

@@ -34,7 +34,8 @@ STYLES: Final = {
 
 def screen(progress: Progress, elapsed: float) -> RenderableType:
     """Return the whole view."""
-    return Group(_head(progress, elapsed), _figures(progress), _sites(progress))
+    memory = Text(f"memory at most: {progress.memory}" if progress.memory else "", style="dim")
+    return Group(_head(progress, elapsed), _figures(progress), memory, _sites(progress))
 
 
 def sparkline(values: Sequence[float], width: int = SPARKS) -> str:

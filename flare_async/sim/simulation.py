@@ -10,9 +10,10 @@ import structlog
 
 from flare_async.errors import FlareError
 from flare_async.jobs.cohort import CohortSetting, JobCohort
-from flare_async.jobs.events import RunFinished, RunStarted
+from flare_async.jobs.events import MemoryPlanned, RunFinished, RunStarted
 from flare_async.jobs.keep import keep_run
-from flare_async.jobs.measure import peak_rss_mb
+from flare_async.jobs.measure import peak_rss_mb, resident_bytes
+from flare_async.jobs.plan import Layout, lookahead, plan_memory
 from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.run import Run, RunStatistics, RunStatus
 from flare_async.jobs.site import SiteInfo
@@ -37,11 +38,10 @@ if TYPE_CHECKING:
     from flare_async.sim.env import SimEnv
     from flare_async.testing.network import SimNetwork
 
-__all__ = ["LOOKAHEAD", "Simulation"]
+__all__ = ["Simulation"]
 
 AnySpawner: TypeAlias = InlineSpawner | ThreadSpawner | ProcessSpawner
 FAULTY = "sim"  # the simulated links that faults are put on
-LOOKAHEAD = 16  # sites that may hold a result and wait for their turn in the sum
 log = structlog.get_logger()
 
 
@@ -87,6 +87,7 @@ class Simulation:
                 self._spawner() as spawner,
                 open_context(self._clock, random, network, env.limits) as context,
             ):
+                self._plan(spawner.slots)
                 server = Server(context)
                 async with server.listen(address.format(name=ROOT)) as real:
                     tree = Tree(env, context, address, faulty)
@@ -98,6 +99,23 @@ class Simulation:
                         context.tasks.start_soon(tree.serve, client, name=site)
                     present = await self._begin(server)
                     await self._coordinate(server, present, spawner.slots)
+
+    def _plan(self, slots: int) -> None:
+        """Compute, tell and check what the run will hold. Raises ResourceLimit."""
+        env, demand = self._env, self._recipe.demand()
+        if demand is None:
+            return
+        layout = Layout(
+            sites=len(env.sites),
+            slots=slots,
+            workers=env.workers,
+            by_reference=self._transport == "memory",
+            relays=len(env.topology.relays),
+        )
+        plan = plan_memory(resident_bytes(), demand, layout, env.limits)
+        self._run.plan = plan
+        env.observer(MemoryPlanned(plan))
+        plan.check()
 
     async def _begin(self, server: Server) -> tuple[str, ...]:
         env, recipe = self._env, self._recipe
@@ -111,7 +129,7 @@ class Simulation:
         run, env = self._run, self._env
         setting = CohortSetting(
             seed=env.seed,
-            window=slots + LOOKAHEAD,
+            window=slots + lookahead(self._recipe.demand(), env.limits),
             # Server and sites live and die together, so nothing would ever be asked for again.
             keep_until="received",
             observer=env.observer,

@@ -51,6 +51,7 @@ def run_data(facts: RunFacts, extras: Extras) -> dict[str, object]:
         "bytes_down": facts.bytes_down,
         "bytes_up": facts.bytes_up,
         "peak_rss_mb": facts.peak_rss_mb,
+        "memory_plan": None if facts.plan is None else facts.plan.document(),
         "folder": str(facts.folder),
         "failed_sites": facts.history.failed_sites(),
         **extras.fields,
@@ -90,10 +91,18 @@ def _rows(facts: RunFacts, extras: Extras) -> Iterator[tuple[str, str]]:
         yield figure.label, f"{percent(figure.value)} on the test set"
     moved = f"{byte_count(facts.bytes_down)} down, {byte_count(facts.bytes_up)} up"
     yield "tensors moved", moved
+    yield from _memory(facts)
     yield from _failures(facts)
     yield "folder", str(facts.folder)
     if facts.model_digest:
         yield "model digest", facts.model_digest
+
+
+def _memory(facts: RunFacts) -> Iterator[tuple[str, str]]:
+    peak = f"{facts.peak_rss_mb:.0f} MB at its peak"
+    if facts.plan is not None:
+        peak += f", planned at most {facts.plan.equation()}"
+    yield "memory", peak
 
 
 def _model_rows(facts: RunFacts) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 from flare_async.errors import ConfigError, LocalProtocolError
@@ -44,6 +44,23 @@ class Cursor:
         if state is not SiteState.OPEN:
             known = "not of this cohort" if state is None else f"{state.value} already"
             raise LocalProtocolError(f"{site}: is {known}")
+
+    def in_order(self, sites: Collection[str]) -> list[str]:
+        """Return some open sites in order.
+
+        Raises:
+            LocalProtocolError: there are none, or one is not of the cohort, or settled.
+        """
+        for site in sites:
+            self.require_open(site)
+        if not sites:
+            raise LocalProtocolError("a sum of no sites")
+        return [site for site in self._order if site in sites]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether every site is open."""
+        return all(state is SiteState.OPEN for state in self._states.values())
 
     def commit(self, site: str) -> None:
         """Settle an open site as committed.

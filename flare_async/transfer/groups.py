@@ -65,8 +65,11 @@ class GroupedSums:
         return self._total.weight + (0.0 if self._open is None else self._open[1].weight)
 
     def adding(self, contribution: Contribution) -> Iterator[None]:
-        """Add one update, yielding after every chunk; sites come in the order of the groups."""
-        number = self._groups.of(contribution.site)
+        """Add one update, yielding after every chunk; sites come in the order of the groups.
+
+        A partial sum is a group that somebody else has added already.
+        """
+        number = None if contribution.shares else self._groups.of(contribution.site)
         if self._open is not None and self._open[0] != number:
             yield from self._closing()
         if number is None:

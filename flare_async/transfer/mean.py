@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from flare_async.errors import LocalProtocolError, TransferError, UpdateRefused
 from flare_async.limits import Limits
 from flare_async.model import ParamsType
-from flare_async.transfer.admission import Admission
-from flare_async.transfer.cursor import Cursor
-from flare_async.transfer.groups import GroupedSums, Groups
-from flare_async.transfer.norm import NormLimit
-from flare_async.transfer.precision import excluded_names, precisions
+from flare_async.transfer.mean_gate import MeanGate
+from flare_async.transfer.mean_options import MeanOptions, MeanStatistics, SumRules
+from flare_async.transfer.ordered_sum import OrderedSum, Waiting
 from flare_async.transfer.staging import StagedUpdate, StagingArea
-from flare_async.transfer.sums import Contribution, Sums
+from flare_async.transfer.sums import Contribution, Share
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["MeanOptions", "MeanStatistics", "WeightedMean"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanOptions:
-    """How a weighted mean is taken.
-
-    ``accumulator`` is None (float64 below 64 MB of model, float32 above), float32 or float64;
-    ``exclude`` is a regular expression that is searched in names: tensors that have it keep the
-    model's value; ``spool_folder`` is where updates beyond ``staging_bytes`` go. ``max_norm``
-    refuses an update with a tensor whose Euclidean norm is larger, whether model or diff.
-
-    ``groups`` of sites are added group by group: first the mean of a group in the model's own
-    types, then that mean with the group's weight, at the place of the group's first site.
-    """
-
-    accumulator: str | None = None
-    params_type: ParamsType = ParamsType.FULL
-    exclude: str | None = None
-    spool_folder: Path | None = None
-    max_norm: float | None = None
-    groups: Sequence[Sequence[str]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class MeanStatistics:
-    """What a mean has taken in: sites in the order of the sum, and bytes of staging.
-
-    ``staged_bytes`` is the most memory that waiting updates held at once.
-    """
-
-    sites: tuple[tuple[str, float], ...]
-    weight: float
-    staged_bytes: int
-    spilled_bytes: int
-    referenced_bytes: int
 
 
 class WeightedMean:
@@ -78,19 +39,11 @@ class WeightedMean:
     ) -> None:
         self._options = MeanOptions() if options is None else options
         budget = (Limits() if limits is None else limits).staging_bytes
-        excluded = excluded_names(model, self._options.exclude)
-        self._admission = Admission(model.specs, aliases=model.aliases, ignored=excluded)
-        most = self._options.max_norm
-        self._norm = None if most is None else NormLimit(most)
-        self._excluded = excluded
+        self._model = model
+        self._order = tuple(order)
+        self._gate = MeanGate(model, self._options, len(self._order))
         self._area = StagingArea(budget, folder=self._options.spool_folder)
-        groups = Groups(order, self._options.groups)
-        self._cursor = Cursor(groups.order)
-        kinds = precisions(model, self._options.accumulator, excluded)
-        self._sums = GroupedSums(lambda: Sums(model, kinds), groups)
-        self._staged: dict[str, tuple[StagedUpdate, float, ParamsType]] = {}
-        self._adding: tuple[Contribution, Iterator[None]] | None = None
-        self._sites: list[tuple[str, float]] = []
+        self._sum = OrderedSum(model, self._order, self._gate, self._options.groups)
         self.nbytes = model.nbytes
         self._ended: str | None = None
         self._closed = False
@@ -106,12 +59,29 @@ class WeightedMean:
         """What was taken in so far."""
         area = self._area
         return MeanStatistics(
-            tuple(self._sites),
-            self._sums.weight,
+            tuple(self._sum.sites),
+            self._sum.weight,
             area.peak_bytes,
             area.spilled_bytes,
             area.referenced_bytes,
         )
+
+    def group(self, groups: Sequence[Sequence[str]]) -> SumRules | None:
+        """Add by these groups, each of which may come as a partial sum.
+
+        None says that the options have groups of their own: updates must come one by one.
+
+        Raises:
+            LocalProtocolError: the sum has begun, or the mean has ended.
+            ConfigError: a site is in two groups.
+        """
+        self._expect_running()
+        if self._options.groups:
+            return None
+        if self._sum.waiting or not self._sum.cursor.untouched:
+            raise LocalProtocolError("a mean that has begun cannot be grouped")
+        self._sum = OrderedSum(self._model, self._order, self._gate, groups)
+        return self._options.rules(len(self._order))
 
     def stage(self, site: str, weight: float, kind: ParamsType | None = None) -> StagedUpdate:
         """Return the sink for a site's update; a former one of the same site is discarded.
@@ -123,10 +93,30 @@ class WeightedMean:
             LocalProtocolError: the site is not of the cohort or settled, or the mean has ended.
         """
         self._expect_running()
-        self._cursor.require_open(site)
-        self._forget(site)
-        update = StagedUpdate(self._area, lambda specs: self._admission.check_specs(site, specs))
-        self._staged[site] = (update, weight, kind or self._options.params_type)
+        self._sum.cursor.require_open(site)
+        update = StagedUpdate(self._area, lambda specs: self._gate.check_specs(site, specs))
+        kind = kind or self._options.params_type
+        self._sum.put(update, Contribution(site, weight, kind, update))
+        return update
+
+    def stage_partial(self, shares: Sequence[Share]) -> StagedUpdate:
+        """Return the sink for the partial sum of some sites, which is admitted whole or not at all.
+
+        Raises:
+            LocalProtocolError: one of them is not of the cohort or settled, or there is none, or
+                the mean has ended.
+        """
+        self._expect_running()
+        ordered = self._sum.in_order(shares)
+        site = ordered[0].site
+        label = f"the sum of {len(ordered)} sites from {site} on"
+        update = StagedUpdate(
+            self._area, lambda specs: self._gate.check_partial_specs(label, specs)
+        )
+        weight = 0.0
+        for share in ordered:  # one by one, as a group's sum adds them
+            weight += share.weight
+        self._sum.put(update, Contribution(site, weight, ParamsType.FULL, update, ordered))
         return update
 
     def commit(self, site: str) -> None:
@@ -164,25 +154,62 @@ class WeightedMean:
             TransferError: it is not whole.
             LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
         """
+        yield from self.checking(site)
+        self.accept(site)
+
+    def checking(self, site: str) -> Iterator[None]:
+        """Check a whole update, yielding after every chunk, without admitting it yet.
+
+        Raises:
+            UpdateRefused: it is not admissible; the site is discarded and touched nothing.
+            TransferError: it is not whole.
+            LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
+        """
         self._expect_running()
-        self._cursor.require_open(site)
-        if site not in self._staged:
-            raise LocalProtocolError(f"{site}: nothing is staged")
-        staged = self._staged[site]
-        update, weight, _ = staged
-        if not update.whole:
-            raise TransferError(f"{site}: its update is not whole")
+        self._sum.cursor.require_open(site)
+        staged = self._whole(site)
         try:
-            yield from self._admission.checking(site, update, weight)
-            if self._norm is not None:
-                yield from self._norm.checking(site, update, self._excluded)
+            yield from self._gate.checking(staged.contribution)
         except UpdateRefused:
-            if self._staged.get(site) is staged:
+            if self._sum.waiting.get(site) is staged:
                 self.discard(site)
             raise
-        if self._staged.get(site, staged) is not staged:
+        if self._sum.waiting.get(site, staged) is not staged:
             raise LocalProtocolError(f"{site}: was staged again while it was checked")
-        self._cursor.commit(site)
+
+    def accept(self, site: str) -> None:
+        """Admit an update that ``checking`` has passed; it cannot be discarded any more.
+
+        Raises:
+            LocalProtocolError: the site is settled already, or not of the cohort.
+        """
+        self._sum.cursor.commit(site)
+
+    def admitting_partial(self, shares: Sequence[Share]) -> Iterator[None]:
+        """Admit a whole partial sum, yielding after every chunk: all of its sites at once.
+
+        Raises:
+            UpdateRefused: it is not admissible; it is forgotten and its sites stay open.
+            TransferError: it is not whole.
+            LocalProtocolError: nothing is staged, one of the sites is settled already, or the mean
+                has ended.
+        """
+        ordered = self._sum.in_order(shares)
+        site = ordered[0].site
+        staged = self._whole(site)
+        if staged.contribution.shares != ordered:
+            raise LocalProtocolError(f"{site}: another sum is staged")
+        try:
+            yield from self._gate.checking(staged.contribution)
+        except UpdateRefused:
+            if self._sum.waiting.get(site) is staged:
+                self._sum.forget(site)
+            raise
+        if self._sum.waiting.get(site) is not staged:
+            raise LocalProtocolError(f"{site}: was staged again while it was checked")
+        self._sum.in_order(shares)  # none of them was settled meanwhile
+        for share in ordered:
+            self._sum.cursor.commit(share.site)
 
     def discard(self, site: str) -> None:
         """Settle a site without an update; harmless when it is discarded already.
@@ -192,8 +219,8 @@ class WeightedMean:
         Raises:
             LocalProtocolError: its update is committed, or it is not of the cohort.
         """
-        self._cursor.discard(site)
-        self._forget(site)
+        self._sum.cursor.discard(site)
+        self._sum.forget(site)
 
     def summing(self) -> Iterator[None]:
         """Add what can be added by now, yielding after every chunk of a MiB.
@@ -215,14 +242,19 @@ class WeightedMean:
             LocalProtocolError: no update was committed, or the mean has ended.
             TransferError: the spool failed.
         """
-        self._expect_running()
-        for site in self._cursor.open_sites():
-            self.discard(site)
-        for _ in self.summing():
-            pass
-        if not self._sites:
-            raise LocalProtocolError("a mean of no updates: none was committed")
-        result = self._sums.mean()
+        self._end()
+        result = self._sum.mean()
+        self.close()
+        return result
+
+    def partial(self) -> TensorSet:
+        """Return what ``stage_partial`` of another mean with the same rules takes.
+
+        That is the mean itself, in the model's types, or the int64 sums of an exact one. Raises as
+        ``finish`` does.
+        """
+        self._end()
+        result = self._sum.partial()
         self.close()
         return result
 
@@ -230,40 +262,38 @@ class WeightedMean:
         """End without a result, or after one; harmless more than once."""
         self._ended = self._ended or "the mean has ended"
         self._closed = True
-        self._adding = None
-        for site in list(self._staged):
-            self._forget(site)
+        self._sum.forget_all()
         self._area.close()
+
+    def _whole(self, site: str) -> Waiting:
+        self._expect_running()
+        if site not in self._sum.waiting:
+            raise LocalProtocolError(f"{site}: nothing is staged")
+        if not self._sum.waiting[site].update.whole:
+            raise TransferError(f"{site}: its update is not whole")
+        return self._sum.waiting[site]
+
+    def _end(self) -> None:
+        """Settle what is open and add what is admitted."""
+        self._expect_running()
+        for site in self._sum.cursor.open_sites():
+            self.discard(site)
+        for _ in self.summing():
+            pass
+        if not self._sum.sites:
+            raise LocalProtocolError("a mean of no updates: none was committed")
 
     def _step(self) -> bool:
         """Add one chunk; False says that the next site in order is not settled."""
         if self._closed:
             return False
         self._expect_running()
-        if self._adding is None:
-            site = self._cursor.take()
-            if site is None:
-                return False
-            update, weight, kind = self._staged[site]
-            contribution = Contribution(site, weight, kind, update)
-            self._adding = (contribution, self._sums.adding(contribution))
-        contribution, steps = self._adding
         try:
-            next(steps)
-        except StopIteration:
-            self._adding = None
-            self._sites.append((contribution.site, contribution.weight))
-            self._forget(contribution.site)
+            return self._sum.step()
         except Exception as exc:
             # Part of an update is in the sum and cannot be taken out again.
-            self._ended = f"the mean has failed at {contribution.site}: {exc}"
+            self._ended = f"the mean has failed at {self._sum.at}: {exc}"
             raise
-        return True
-
-    def _forget(self, site: str) -> None:
-        staged = self._staged.pop(site, None)
-        if staged is not None:
-            staged[0].discard()
 
     def _expect_running(self) -> None:
         if self._ended is not None:

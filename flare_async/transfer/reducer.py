@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from flare_async.model import ParamsType
+from flare_async.transfer.mean_options import SumRules
 from flare_async.transfer.sink import TensorSink
+from flare_async.transfer.sums import Share
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Reducer", "SteppedReducer"]
+__all__ = ["GroupReducer", "Reducer", "SteppedReducer"]
 
 
 class Reducer(Protocol):
@@ -67,4 +69,34 @@ class SteppedReducer(Reducer, Protocol):
 
         Raises:
             TransferError: what was staged could not be read.
+        """
+
+
+@runtime_checkable
+class GroupReducer(SteppedReducer, Protocol):
+    """A reducer that takes partial sums of groups of sites, which relays have added."""
+
+    def group(self, groups: Sequence[Sequence[str]]) -> SumRules | None:
+        """Add group by group from now on; None says that updates must come one by one.
+
+        The answer is what somebody else must know to add a group to the same bits.
+
+        Raises:
+            LocalProtocolError: the sum has begun.
+        """
+
+    def stage_partial(self, shares: Sequence[Share]) -> TensorSink:
+        """Return the sink for the partial sum of some sites.
+
+        Raises:
+            LocalProtocolError: one of them is not of the cohort, or settled already.
+        """
+
+    def admitting_partial(self, shares: Sequence[Share]) -> Iterator[None]:
+        """Admit a whole partial sum, yielding after every chunk: all of its sites at once.
+
+        Raises:
+            UpdateRefused: it is not admissible; its sites stay open.
+            TransferError: it is not whole.
+            LocalProtocolError: nothing is staged, or one of the sites is settled already.
         """

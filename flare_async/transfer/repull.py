@@ -9,7 +9,13 @@ from typing import Final, TypeAlias
 
 import xxhash
 
-from flare_async.errors import FlareError, LocalProtocolError, TransferError, UpdateRefused
+from flare_async.errors import (
+    ConfigError,
+    FlareError,
+    LocalProtocolError,
+    TransferError,
+    UpdateRefused,
+)
 from flare_async.limits import Limits
 from flare_async.model import ParamsType
 from flare_async.transfer.admission import Admission
@@ -67,6 +73,8 @@ class RepulledMean:
     ) -> None:
         self._model = model
         self._options = MeanOptions() if options is None else options
+        if self._options.exact:
+            raise ConfigError("exact", True, "a mean that is pulled again has no exact sum")
         self._budget = (Limits() if limits is None else limits).staging_bytes
         self._ignored = excluded_names(model, self._options.exclude)
         self._precisions = precisions(model, self._options.accumulator, self._ignored)

@@ -23,20 +23,30 @@ from flare_async.transfer.source import TensorSource
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Contribution", "Sums"]
+__all__ = ["Contribution", "Share", "Sums", "dtype_as_added"]
 
 
 _SIGNED: Final = {"U8": "I8", "U16": "I16", "U32": "I32", "U64": "I64"}
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one site has in a partial sum: its weight, and whether it brought a model or a diff."""
+
+    site: str
+    weight: float
+    kind: ParamsType
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
-    """One site's update on its way into the sum."""
+    """One site's update on its way into the sum, or a partial sum of the sites in ``shares``."""
 
     site: str
     weight: float
     kind: ParamsType
     source: TensorSource
+    shares: tuple[Share, ...] = ()
 
 
 class Sums:
@@ -95,9 +105,7 @@ class Sums:
     def _adding(self, spec: TensorSpec, contribution: Contribution) -> Iterator[None]:
         acc = self._accumulator(spec)
         scratch = self._scratch[self._precisions[spec.name]]
-        dtype = spec.dtype
-        if contribution.kind is ParamsType.DIFF:
-            dtype = _SIGNED.get(dtype, dtype)
+        dtype = dtype_as_added(spec, contribution.kind)
         width = values_nbytes(dtype)
         at = 0
         for chunk in contribution.source.chunks(spec.name):
@@ -130,3 +138,8 @@ class Sums:
             part = narrow(spec.dtype, acc[at : at + step])
             result[at * width : (at + part.size) * width] = part.view(np.uint8)
         return result.data
+
+
+def dtype_as_added(spec: TensorSpec, kind: ParamsType) -> str:
+    """Return as what type the values of an update are read."""
+    return _SIGNED.get(spec.dtype, spec.dtype) if kind is ParamsType.DIFF else spec.dtype

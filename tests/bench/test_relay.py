@@ -17,3 +17,12 @@ def test_a_relay_grows_by_its_windows_and_a_cache_asks_once(mode: str, egress: f
     assert value_of(rows, "growth") < 48 + (64 if mode == "cache" else 0)
     found = value_of(rows, "egress")
     assert found == egress if mode == "splice" else 1.0 <= found <= 1.1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_parent_of_a_relay_that_adds_pulls_one_update() -> None:
+    """8 clients bring 64 MB each; the server pulls 64 MB."""
+    rows = rows_of("bench.relay", "--bytes", "64MB", "--mode", "reduce")
+    assert value_of(rows, "ingress") == 1.0
+    assert value_of(rows, "growth") < 2 * 64 + 67.2 + 48

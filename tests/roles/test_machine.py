@@ -11,7 +11,11 @@ from flare_async.roles.machine import (
     Close,
     CloseReason,
     DeadlinePassed,
+    Dropped,
     Failed,
+    Gather,
+    Gathered,
+    Kept,
     Left,
     Offer,
     Revoke,
@@ -238,3 +242,119 @@ def test_a_plan_that_cannot_be_met_is_refused(options, problem):
     """The message has the numbers."""
     with pytest.raises(ValueError, match=problem):
         started(**options)
+
+
+GROUPED = {"groups": (("a", "b", "c"), ("d",)), "quorum": 1, "target": 5}
+
+
+def play(machine, *events):
+    """Give a machine events; return what it did at the last of them."""
+    actions = []
+    for event in events:
+        actions = machine.handle(event)
+    return actions
+
+
+def test_a_group_is_gathered_when_all_of_its_sites_are_kept_or_settled():
+    """Once; the other group and the site beside them are still at work."""
+    machine, _ = started(**GROUPED)
+    assert play(machine, Kept("a"), Failed("b")) == []
+    assert machine.handle(Kept("c")) == [Gather(0)]
+    assert machine.handle(Arrived("e")) == []
+    assert (machine.arrived, machine.closed) == (1, None)
+
+
+def test_a_sum_arrives_as_a_whole():
+    """Its sites count one by one, and the last one completes the round."""
+    machine, _ = started(**GROUPED)
+    play(machine, Kept("a"), Kept("b"), Kept("c"), Gathered(("a", "b", "c")), Arrived("e"))
+    assert machine.arrived == 4
+    assert machine.handle(Kept("d")) == [Gather(1)]
+    assert machine.handle(Gathered(("d",))) == [Close(CloseReason.COMPLETE)]
+
+
+def test_what_is_kept_needs_no_place_in_the_window():
+    """Else a window smaller than a group would stand still."""
+    machine, _ = started(**GROUPED | {"window": 1})
+    assert machine.handle(Kept("a")) == [Offer("b")]
+    assert machine.handle(Kept("b")) == [Offer("c")]
+    assert machine.handle(Kept("c")) == [Gather(0), Offer("d")]
+
+
+def test_what_is_kept_counts_towards_the_target_and_the_rest_is_revoked_before_it_comes():
+    """The sum may bring more than the target: it cannot be divided."""
+    machine, _ = started(**GROUPED | {"target": 3})
+    actions = play(machine, Kept("a"), Arrived("e"), Kept("b"))
+    assert actions == [Revoke("c"), Revoke("d"), Gather(0)]
+    assert machine.handle(Gathered(("a", "b"))) == [Close(CloseReason.TARGET)]
+
+
+def test_a_deadline_gathers_what_is_kept_and_then_closes():
+    """Sites that are still at work are late."""
+    machine, _ = started(**GROUPED | {"quorum": 2, "deadline": 9.0})
+    play(machine, Kept("a"), Arrived("e"))
+    late = [Revoke("b"), Revoke("c"), Revoke("d")]
+    assert machine.handle(DeadlinePassed()) == [*late, Gather(0)]
+    assert machine.handle(Gathered(("a",))) == [Close(CloseReason.DEADLINE)]
+
+
+def test_what_was_dropped_is_gathered_again_and_after_the_deadline_it_is_late():
+    """A lost sum sends its sites back to work, as long as there is time."""
+    machine, _ = started(**GROUPED | {"deadline": 9.0})
+    play(machine, Kept("a"), Kept("b"), Kept("c"))
+    assert machine.handle(Dropped(("a", "b", "c"))) == []
+    assert play(machine, Kept("a"), Arrived("b"), Kept("c")) == [Gather(0)]
+    play(machine, DeadlinePassed())
+    actions = machine.handle(Dropped(("a", "c")))
+    assert (revoked(actions), actions[-1]) == (["a", "c"], Close(CloseReason.DEADLINE))
+
+
+def test_a_round_whose_quorum_was_dropped_at_its_deadline_has_failed():
+    """What was kept is no update until it is here."""
+    machine, _ = started(**GROUPED | {"quorum": 2, "deadline": 9.0})
+    play(machine, Kept("a"), Kept("b"), DeadlinePassed())
+    assert machine.handle(Dropped(("a", "b")))[-1] == Close(CloseReason.NO_QUORUM)
+
+
+def answers(data, machine, offered, kept):
+    """Return one thing that may happen to sites at work, or to what relays keep."""
+    choices = [make(site) for site in offered for make in (Arrived, Failed, Kept)]
+    asked = [group for group in machine.plan.groups if kept & set(group)]
+    choices += [
+        make(tuple(site for site in group if site in kept))
+        for group in asked
+        for make in (Gathered, Dropped)
+    ]
+    return data.draw(st.sampled_from(choices))
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.integers(1, 3), st.data())
+def test_every_round_of_sums_ends_and_nobody_counts_twice(plan, size, data):
+    """Whatever is kept, lost and brought: gathered when it is due, closed once."""
+    cut = range(0, len(plan.sites), size)
+    groups = tuple(plan.sites[at : at + size] for at in cut)
+    plan = RoundPlan(plan.sites, plan.quorum, plan.target, plan.deadline, plan.window, groups)
+    machine, offered, kept, arrived = RoundMachine(plan), set(), set(), []
+    actions, steps = machine.handle(Started()), 0
+    while machine.closed is None:
+        offered |= set(offers(actions))
+        offered -= set(revoked(actions))
+        assert offered or kept, "somebody is always at work"
+        event = answers(data, machine, sorted(offered), kept)
+        steps += 1
+        if isinstance(event, Dropped) and steps > 20:
+            event = Gathered(event.sites)
+        actions = machine.handle(event)
+        sites = set(getattr(event, "sites", (getattr(event, "site", ""),)))
+        offered, kept = offered - sites, kept - sites
+        match event:
+            case Kept():
+                kept |= sites
+            case Dropped():
+                offered |= sites
+            case Arrived() | Gathered():
+                arrived += sites
+    assert len(arrived) == len(set(arrived)) == machine.arrived
+    assert not kept or machine.closed in {CloseReason.TARGET, CloseReason.NO_QUORUM}
+    assert machine.closed is CloseReason.NO_QUORUM or machine.arrived >= plan.quorum

@@ -15,6 +15,7 @@ from flare_async.jobs.events import (
     SiteStarted,
 )
 from flare_async.jobs.history import History, ModelRecord, RoundRecord, SiteRecord, SiteStatus
+from flare_async.jobs.plan import MemoryPlan, Part
 from flare_async.sim.facts import Extras, Figure, RunFacts
 
 __all__ = ["NASTY", "events_of", "extras", "facts", "history", "site_record"]
@@ -73,6 +74,7 @@ def facts(
         bytes_down=12_000,
         bytes_up=10_800,
         peak_rss_mb=300.0,
+        plan=MemoryPlan((Part("base", 200_000_000), Part("models", 55_000_000, "2 x model"))),
         cause=cause,
     )
 

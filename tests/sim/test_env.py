@@ -13,6 +13,7 @@ from flare_async.errors import (
     ConfigError,
     FlareError,
     QuorumNotReached,
+    ResourceLimit,
     RunFailed,
     StartFailed,
     TensorFormatError,
@@ -211,11 +212,24 @@ def test_a_folder_that_goes_away_fails_the_run(tmp_path):
     assert (run.status, type(run.cause)) == ("failed", WorkspaceError)
 
 
-def test_an_update_beyond_the_memory_limit_fails_its_site(tmp_path):
-    """The limit is named."""
-    run = run_of(recipe_of(), tmp_path, limits=Limits(memory_bytes=100))
-    assert run.status == "failed"
-    assert "site-1: resource_limit: memory_bytes: 424 needed, 100 allowed" in str(run.cause)
+def test_a_run_beyond_the_memory_limit_is_refused_before_it_starts(tmp_path):
+    """The limit and the parts of the plan are named, and no site was started."""
+    events = []
+    limits = Limits(memory_bytes=1_000_000)
+    run = run_of(recipe_of(), tmp_path, limits=limits, observer=events.append)
+    assert (run.status, type(run.cause)) == ("failed", ResourceLimit)
+    assert "1000000 allowed" in str(run.cause)
+    assert "base" in str(run.cause)
+    assert [type(event).__name__ for event in events] == ["MemoryPlanned", "RunFinished"]
+
+
+def test_the_memory_plan_is_kept_with_the_run(tmp_path):
+    """Parts and sum in bytes, beside the peak."""
+    run = run_of(recipe_of(), tmp_path, check=True)
+    document = json.loads((run.folder / "run.json").read_text())
+    assert document["memory_plan"] == run.plan.document()
+    assert {"base", "models", "accumulator"} <= set(document["memory_plan"]["parts"])
+    assert run.plan.nbytes == sum(part.nbytes for part in run.plan.parts)
 
 
 @pytest.mark.parametrize("transport", ["memory", "tcp", "unix"])
@@ -224,12 +238,12 @@ def test_an_observer_is_told_the_story_in_order(tmp_path, transport):
     events = []
     run = run_of(recipe_of(), tmp_path, observer=events.append, transport=transport)
     kinds = [type(event).__name__ for event in events]
-    assert (kinds[0], kinds[-1]) == ("RunStarted", "RunFinished")
+    assert (*kinds[:2], kinds[-1]) == ("MemoryPlanned", "RunStarted", "RunFinished")
     assert kinds.count("SiteStarted") == kinds.count("SiteFinished") == 8
     assert kinds.count("RoundStarted") == kinds.count("RoundFinished") == 2
-    assert events[0].sites == tuple(SITES[:4])
+    assert events[1].sites == tuple(SITES[:4])
     assert events[-1] == RunFinished("completed", "")
-    assert events[0].folder == run.folder
+    assert events[1].folder == run.folder
 
 
 def test_one_name_as_text_is_one_site():

@@ -68,3 +68,18 @@ def test_an_unknown_mode_is_refused():
     """The modes that there are stand in the message."""
     with pytest.raises(ConfigError, match="splice"):
         SimEnv(num_clients=2, relays=1, relay_mode="copy")
+
+
+@pytest.mark.parametrize("relays", TREES.values(), ids=TREES)
+def test_a_tree_that_adds_agrees_with_a_flat_run(tmp_path, relays):
+    """To the last digits, with the same bits over any transport; sites count, not relays."""
+    options = {"num_clients": 9, "seed": 3, "workers": "inline", "workspace_root": tmp_path}
+    flat = recipe().execute(SimEnv(**options)).model.numpy()["w"]
+    digests = set()
+    for transport in ("memory", "tcp"):
+        env = SimEnv(**options, relays=relays, transport=transport, relay_mode="reduce")
+        run = recipe().execute(env)
+        digests.add(run.model.model_digest())
+        assert np.allclose(run.model.numpy()["w"], flat, rtol=1e-6, atol=1e-6)
+        assert [row["arrived"] for row in run.history.rows()] == [9, 9]
+    assert len(digests) == 1

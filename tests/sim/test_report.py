@@ -68,6 +68,7 @@ def test_a_full_report_has_every_section(tmp_path: Path) -> None:
         "Data by site and class",
         "Sites",
         "Round timeline",
+        "Memory",
         "Run facts",
         "What to try next",
     ]
@@ -88,7 +89,7 @@ def test_a_run_that_failed_before_its_first_round_has_a_report(tmp_path: Path) -
     cause = QuorumNotReached(0, 1, 2, {"site-1": NASTY})
     page = render_report(facts(tmp_path, History(), status="failed", cause=cause), Extras())
     checked(page)
-    assert headings(page) == ["Run facts", "What to try next"]
+    assert headings(page) == ["Memory", "Run facts", "What to try next"]
     assert "quorum is 2" in page
 
 

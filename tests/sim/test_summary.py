@@ -18,7 +18,7 @@ from tests.sim.story import NASTY, extras, facts, history
 KEYS = {
     *("run_id", "status", "recipe", "rounds", "clients", "seed", "model_digest", "metrics"),
     *("history", "wall_s", "round_s_median", "client_round_us", "bytes_down", "bytes_up"),
-    *("peak_rss_mb", "folder", "failed_sites"),
+    *("peak_rss_mb", "folder", "failed_sites", "memory_plan"),
 }
 
 

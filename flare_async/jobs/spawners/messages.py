@@ -70,6 +70,7 @@ class Assignment:
     specs: tuple[TensorSpec, ...]
     aliases: Mapping[str, str]
     kind: TaskKind = "train"
+    trims: bool = False  # gives memory back when it has answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def _assignment_fields(message: Assignment) -> list[object]:
         [[spec.name, spec.dtype, list(spec.shape)] for spec in message.specs],
         dict(message.aliases),
         message.kind,
+        message.trims,
     ]
 
 
@@ -187,7 +189,7 @@ def _read_setup(fields: Sequence[object]) -> Setup:
 
 
 def _read_assignment(fields: Sequence[object]) -> Assignment:
-    code, framework, site, meta, model, specs, aliases, kind = fields
+    code, framework, site, meta, model, specs, aliases, kind, trims = fields
     named = [TensorSpec.checked(*_is(list, spec)) for spec in _is(list, specs)]
     tied = _texts(aliases)
     check_layout(named, tied)
@@ -204,6 +206,7 @@ def _read_assignment(fields: Sequence[object]) -> Assignment:
         tuple(named),
         tied,
         "validate" if kind == "validate" else "train",
+        _is(bool, trims),
     )
 
 

@@ -17,6 +17,7 @@ from flare_async.errors import (
     TensorFormatError,
     TrainingFailed,
 )
+from flare_async.jobs.memory import is_due
 from flare_async.jobs.spawners.handle import Death, WorkerProcess
 from flare_async.jobs.spawners.messages import Assignment, Done, Failed, decode, encode
 from flare_async.jobs.spawners.platform import MemoryFile, usable_cores
@@ -213,6 +214,7 @@ def _assignment(task: TrainTask, code: CodeReference, number: int) -> Assignment
         specs=task.tensors.specs,
         aliases=task.tensors.aliases,
         kind=task.kind,
+        trims=is_due(task.site.round_number, task.work.memory_gc_rounds, task.tensors.nbytes),
     )
 
 

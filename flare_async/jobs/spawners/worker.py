@@ -21,6 +21,7 @@ from typing import Final, cast
 
 from flare_async.errors import RemoteProtocolError, TrainingFailed
 from flare_async.jobs.jobfile import load_job_file
+from flare_async.jobs.memory import return_memory
 from flare_async.jobs.seeding import seeded
 from flare_async.jobs.site import SiteStates
 from flare_async.jobs.spawners.messages import (
@@ -187,6 +188,8 @@ def serve(link: socket.socket) -> None:
             message = decode(body)
             if isinstance(message, Assignment) and len(fds) == DESCRIPTORS:
                 link.sendall(encode(worker.answer(message, fds)))
+                if message.trims:  # while the parent reads the answer
+                    return_memory()
             elif isinstance(message, Setup):
                 _set_up(message)
             else:

@@ -1,0 +1,66 @@
+"""What a mean of a model needs on the server, from the model's types alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from flare_async.transfer.kernel import values_nbytes
+from flare_async.transfer.precision import excluded_names, precisions
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = ["STAGINGS", "ModelDemand", "Staging"]
+
+Staging = Literal["spool", "repull"]
+
+STAGINGS: Final = ("spool", "repull")
+WIDTHS: Final = {"float32": 4, "float64": 8}
+IN_PLACE: Final = {("F32", 4), ("C64", 4), ("F64", 8)}  # the accumulator becomes the new tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDemand:
+    """What a recipe asks of the server's memory, in bytes.
+
+    ``versions`` of the ``model`` are held beside the accumulator and the first one, which is there
+    before the run; ``narrowed`` is the largest tensor whose mean needs memory of its own,
+    ``largest`` the largest of all.
+    """
+
+    model: int
+    accumulator: int
+    narrowed: int = 0
+    largest: int = 0
+    versions: int = 1
+    staging: Staging = "spool"
+
+    @classmethod
+    def of_mean(
+        cls,
+        model: TensorSet,
+        *,
+        accumulator: str | None = None,
+        exclude: str | None = None,
+        versions: int = 1,
+        staging: Staging = "spool",
+    ) -> ModelDemand:
+        """Return what a weighted mean of such models needs.
+
+        Raises:
+            ConfigError: ``accumulator`` or ``exclude`` cannot be used with this model.
+        """
+        kinds = precisions(model, accumulator, excluded_names(model, exclude))
+        needed, narrowed = 0, 0
+        for name, kind in kinds.items():
+            spec, width = model.spec(name), WIDTHS[kind]
+            needed += spec.nbytes // values_nbytes(spec.dtype) * width
+            if (spec.dtype, width) not in IN_PLACE:
+                narrowed = max(narrowed, spec.nbytes)
+        return cls(
+            model=model.nbytes,
+            accumulator=needed,
+            narrowed=narrowed,
+            largest=max((spec.nbytes for spec in model.specs), default=0),
+            versions=versions,
+            staging=staging,
+        )

@@ -1,0 +1,33 @@
+"""Pulls the updates of a round again, from the sites that keep them until it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from flare_async.errors import TransferError
+from flare_async.roles.round import Update
+from flare_async.roles.server import Server
+from flare_async.transfer.sink import TensorSink
+
+__all__ = ["Repull"]
+
+
+class Repull:
+    """What ``RepulledMean.pull_again`` is given: ``await repull(site, names, sink)``."""
+
+    def __init__(self, server: Server, updates: Iterable[Update]) -> None:
+        self._server = server
+        self._refs = {update.site: update.ref for update in updates}
+
+    async def __call__(self, site: str, names: Collection[str], sink: TensorSink) -> None:
+        """Pull these tensors of a site's update.
+
+        Waits as ``Downloader.fetch`` does; cancelling leaves the offer as it is.
+
+        Raises:
+            FlareError: the site is gone, or the pull failed.
+        """
+        session, ref = self._server.sites.get(site), self._refs.get(site)
+        if session is None or ref is None:
+            raise TransferError(f"{site}: is not connected any more, or has offered nothing")
+        await self._server.context.downloader.fetch(session, ref, sink, only=names)

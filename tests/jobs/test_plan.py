@@ -1,0 +1,150 @@
+"""The memory equation against values that were computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flare_async.errors import ResourceLimit
+from flare_async.jobs.memory_demand import ModelDemand
+from flare_async.jobs.plan import Layout, lookahead, plan_memory
+from flare_async.limits import MIB, Limits
+from flare_async.transfer.tensors import TensorSet
+
+LIMITS = Limits()
+LARGE = ModelDemand(model=1000 * MIB, accumulator=1000 * MIB, largest=100 * MIB, versions=2)
+
+
+def parts_of(plan):
+    """Return the parts in MiB."""
+    found = (*plan.parts, *plan.files)
+    return {part.name: part.nbytes / MIB for part in found if part.nbytes}
+
+
+def test_a_small_model_is_summed_in_double_precision():
+    """1,000 float32 values: 8,000 bytes of accumulator, and a result that is not in place."""
+    model = TensorSet.from_params({"w": np.zeros(1000, np.float32)})
+    assert ModelDemand.of_mean(model) == ModelDemand(
+        model=4000, accumulator=8000, narrowed=4000, largest=4000
+    )
+
+
+def test_single_precision_is_summed_in_place():
+    """The accumulator becomes the model."""
+    model = TensorSet.from_params({"w": np.zeros(1000, np.float32)})
+    found = ModelDemand.of_mean(model, accumulator="float32")
+    assert (found.accumulator, found.narrowed) == (4000, 0)
+
+
+def test_half_precision_needs_twice_its_size_and_a_tensor_more():
+    """float16 is summed in float32; integers in float64; excluded and tied tensors not at all."""
+    shared = np.zeros(10, np.float16)
+    params = {
+        "half": np.zeros(100, np.float16),
+        "count": np.zeros(3, np.int64),
+        "skip": np.zeros(50, np.float32),
+        "a": shared,
+        "b": shared,
+    }
+    model = TensorSet.from_params(params)
+    found = ModelDemand.of_mean(model, accumulator="float32", exclude="skip")
+    assert found.model == 200 + 24 + 200 + 20
+    assert found.accumulator == 400 + 24 + 40
+    assert (found.narrowed, found.largest) == (200, 200)
+
+
+def test_the_equation_in_one_process_over_memory():
+    """Two versions, one accumulator, a slot's copy, a result in the sum and one being made."""
+    plan = plan_memory(100 * MIB, LARGE, Layout(sites=4), LIMITS)
+    assert parts_of(plan) == {
+        "base": 100,
+        "models": 2000,
+        "accumulator": 1000,
+        "slot copies": 1000,
+        "results": 2000,
+    }
+    assert plan.nbytes == 6100 * MIB
+
+
+def test_the_equation_over_sockets():
+    """Windows of both ends, a full staging area with its buffers, a received copy, a spool."""
+    plan = plan_memory(0, LARGE, Layout(sites=4, slots=2, by_reference=False), LIMITS)
+    assert parts_of(plan) == {
+        "models": 2000,
+        "accumulator": 1000,
+        "staging": 64 + 16,
+        "windows": 2 * 4 * 16,
+        "received": 2000,
+        "slot copies": 2000,
+        "results": 3000,
+        "spool file": 3000 - 64,
+    }
+    assert plan.nbytes == sum(value * MIB for value in parts_of(plan).values()) - 2936 * MIB
+
+
+def test_windows_are_bounded_by_the_budget_of_the_process():
+    """Sixteen MiB a link, 256 in all."""
+    plan = plan_memory(0, LARGE, Layout(sites=1000, by_reference=False), LIMITS)
+    assert parts_of(plan)["windows"] == 256
+
+
+def test_processes_have_files_and_results_of_their_own():
+    """A model's file, an update's file a slot, and the result that is written into it."""
+    plan = plan_memory(0, LARGE, Layout(sites=8, slots=2, workers="process"), LIMITS)
+    found = parts_of(plan)
+    assert (found["shared files"], found["results in workers"]) == (3000, 2000)
+
+
+def test_pulling_again_needs_no_file_and_one_group_of_tensors():
+    """The new model, and for a group of 100 MiB an update and its share of the accumulator."""
+    demand = ModelDemand(
+        model=1000 * MIB, accumulator=2000 * MIB, largest=100 * MIB, staging="repull"
+    )
+    plan = plan_memory(0, demand, Layout(sites=2, by_reference=False), LIMITS)
+    found = parts_of(plan)
+    assert (found["new model"], found["accumulator"], found["pulled again"]) == (1000, 200, 100)
+    assert (found["staging"], plan.files) == (16, ())
+
+
+def test_relays_have_their_budgets():
+    """24 MiB each unless they say otherwise."""
+    plan = plan_memory(0, LARGE, Layout(sites=8, relays=2), LIMITS)
+    assert parts_of(plan)["relays"] == 48
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "expected"), [(0, 16), (1000, 16), (4 * MIB, 16), (16 * MIB, 4), (64 * MIB, 1)]
+)
+def test_few_large_results_may_wait(nbytes, expected):
+    """As many as fit the staging budget, at least one, at most sixteen."""
+    assert lookahead(ModelDemand(model=nbytes, accumulator=nbytes), LIMITS) == expected
+
+
+def test_a_model_of_unknown_size_waits_like_a_small_one():
+    """A recipe need not say what it needs."""
+    assert lookahead(None, LIMITS) == 16
+
+
+def test_a_plan_that_fits_is_let_through():
+    """Exactly, or without a limit."""
+    for allowed in (None, 6000 * MIB):
+        plan_memory(0, LARGE, Layout(sites=4), Limits(memory_bytes=allowed)).check()
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_all_its_parts():
+    """The field of the limits, what is needed, and the equation."""
+    plan = plan_memory(0, LARGE, Layout(sites=4), Limits(memory_bytes=MIB))
+    with pytest.raises(ResourceLimit) as caught:
+        plan.check()
+    text = str(caught.value)
+    assert text.startswith(f"memory_bytes: {6000 * MIB} needed, {MIB} allowed; 6291 MB = models")
+    assert all(name in text for name in ("models 2097", "accumulator 1049", "results 2097"))
+    assert (caught.value.needed, caught.value.allowed) == (6000 * MIB, MIB)
+
+
+def test_a_plan_is_kept_as_plain_numbers():
+    """Sums, limit and parts in bytes."""
+    plan = plan_memory(5, LARGE, Layout(sites=1), LIMITS)
+    document = plan.document()
+    assert (document["bytes"], document["allowed_bytes"]) == (plan.nbytes, None)
+    assert document["parts"]["base"] == 5
