@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from flare_async.errors import FlareError
+from flare_async.errors import FlareError, LinkLost
 from flare_async.limits import Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.wire.codec import Decoder
@@ -41,15 +41,30 @@ class ByteLink(asyncio.BufferedProtocol):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self.address}>"
 
-    @property
-    @abstractmethod
-    def writable(self) -> bool:
-        """Whether the write buffer is below its mark."""
+    def pause_writing(self) -> None:
+        """Take note that the write buffer is full."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Take note that the write buffer has room."""
+        self._paused = False
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the session, once."""
+        error = None if exc is None else LinkLost(self.address, str(exc) or type(exc).__name__)
+        self._leave(error)
 
     @property
-    @abstractmethod
+    def writable(self) -> bool:
+        """Whether the write buffer is below its mark."""
+        return not self._paused and not self._lost
+
+    @property
     def pending(self) -> int:
-        """Bytes that the system has not taken yet."""
+        """Bytes in the write buffer."""
+        transport = self._transport
+        return 0 if transport is None or self._lost else transport.get_write_buffer_size()
 
     @abstractmethod
     def start(self, receiver: LinkReceiver) -> None:

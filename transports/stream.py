@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from flare_async.errors import LinkLost, RemoteProtocolError
+from flare_async.errors import RemoteProtocolError
 from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.transports.accept import AcceptQueue
@@ -78,32 +78,7 @@ class StreamLink(ByteLink):
         except RemoteProtocolError as exc:
             self._end(exc)
 
-    def pause_writing(self) -> None:
-        """Take note that the write buffer is full."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """Take note that the write buffer has room."""
-        self._paused = False
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the session, once."""
-        error = None if exc is None else LinkLost(self.address, str(exc) or type(exc).__name__)
-        self._leave(error)
-
     # What a session asks
-
-    @property
-    def writable(self) -> bool:
-        """Whether the write buffer is below its mark."""
-        return not self._paused and not self._lost
-
-    @property
-    def pending(self) -> int:
-        """Bytes in the write buffer."""
-        transport = self._transport
-        return 0 if transport is None or self._lost else transport.get_write_buffer_size()
 
     def start(self, receiver: LinkReceiver) -> None:
         """Begin to read."""

@@ -69,10 +69,6 @@ class TlsLink(ByteLink):
         self._eof = True
         return self._receiver is None or self._stays_open()
 
-    def pause_writing(self) -> None:
-        """Take note that the write buffer is full."""
-        self._paused = True
-
     def resume_writing(self) -> None:
         """Encrypt more, now that the write buffer has room."""
         self._paused = False

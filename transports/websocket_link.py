@@ -124,35 +124,14 @@ class WebSocketLink(ByteLink):
         if self._left or self._carry or self._scanner.inside:
             self._end(LinkLost(self.address, "the connection ended inside a message"))
 
-    def pause_writing(self) -> None:
-        """Take note that the write buffer is full."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """Take note that the write buffer has room."""
-        self._paused = False
-        self._wake()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the session, once, and whoever owns the connection."""
-        error = None if exc is None else LinkLost(self.address, str(exc) or type(exc).__name__)
-        self._leave(error)
+        super().connection_lost(exc)
         before, self._before = self._before, None
         if before is not None:
             before.connection_lost(exc)
 
     # What a session asks
-
-    @property
-    def writable(self) -> bool:
-        """Whether the write buffer is below its mark."""
-        return not self._paused and not self._lost
-
-    @property
-    def pending(self) -> int:
-        """Bytes in the write buffer."""
-        transport = self._transport
-        return 0 if transport is None or self._lost else transport.get_write_buffer_size()
 
     @property
     def lost(self) -> bool:

@@ -12,15 +12,16 @@ FIRST_PAUSE: Final = 1.0  # seconds that the first pause lasts at most; the boun
 
 
 class Backoff:
-    """Each pause is drawn evenly between nothing and a bound that doubles up to ``cap`` seconds.
+    """Each pause is drawn evenly up to a bound that doubles, from ``first`` to ``cap`` seconds.
 
     Peers that failed together so do not come back together ("full jitter" in M. Brooker,
     "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
     """
 
-    __slots__ = ("_cap", "_random", "_stream", "tries")
+    __slots__ = ("_cap", "_first", "_random", "_stream", "tries")
 
-    def __init__(self, random: Random, stream: str, cap: float) -> None:
+    def __init__(self, random: Random, stream: str, cap: float, first: float = FIRST_PAUSE) -> None:
+        self._first = first
         self._random = random
         self._stream = stream
         self._cap = cap
@@ -29,7 +30,7 @@ class Backoff:
     @property
     def bound(self) -> float:
         """How long the next pause may last, in seconds."""
-        return min(self._cap, FIRST_PAUSE * 2.0 ** min(self.tries, 32))
+        return min(self._cap, self._first * 2.0 ** min(self.tries, 32))
 
     def pause(self) -> float:
         """Return the next pause in seconds."""

@@ -29,25 +29,7 @@ from flare_async.roles.decisions import (
     Started,
 )
 
-__all__ = [
-    "Action",
-    "Arrived",
-    "Close",
-    "CloseReason",
-    "DeadlinePassed",
-    "Dropped",
-    "Event",
-    "Failed",
-    "Gather",
-    "Gathered",
-    "Kept",
-    "Left",
-    "Offer",
-    "Revoke",
-    "RoundMachine",
-    "RoundPlan",
-    "Started",
-]
+__all__ = ["RoundMachine", "RoundPlan"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import anyio
 
 from flare_async.errors import AckStalled, ChannelReset, FlareError, OfferGone, OfferNotFound
+from flare_async.net.backoff import Backoff
 from flare_async.net.session import Session
 from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.sink import PressedSink, TensorSink
@@ -77,21 +78,17 @@ class Fetching:
 class Retries:
     """Tries of one tensor without progress: at most ``max_resends``, with longer pauses each."""
 
-    __slots__ = ("_session", "_tries")
+    __slots__ = ("_backoff", "_most")
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self._tries = 0
+        self._most = session.limits.max_resends
+        self._backoff = Backoff(session.random, "pull", session.limits.retry_cap, FIRST_PAUSE)
 
     async def pause(self, error: FlareError) -> None:
         """Wait before the next try, bounded by ``retry_cap``; raise ``error`` if there is none."""
-        limits = self._session.limits
-        if self._tries >= limits.max_resends:
+        if self._backoff.tries >= self._most:
             raise error
-        most = min(limits.retry_cap, FIRST_PAUSE * 2**self._tries)
-        self._tries += 1
-        # Full jitter: readers that failed together must not come back together.
-        await anyio.sleep(self._session.random.stream("pull").uniform(0, most))
+        await anyio.sleep(self._backoff.pause())
 
 
 def is_stall(error: FlareError) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flare_async.roles.machine import (
+from flare_async.roles.decisions import (
     Arrived,
     Close,
     CloseReason,
@@ -19,10 +19,9 @@ from flare_async.roles.machine import (
     Left,
     Offer,
     Revoke,
-    RoundMachine,
-    RoundPlan,
     Started,
 )
+from flare_async.roles.machine import RoundMachine, RoundPlan
 
 SITES = ("a", "b", "c", "d", "e")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flare_async.errors import ConfigError, QuorumNotReached, TrainingFailed
-from flare_async.roles.machine import CloseReason
+from flare_async.roles.decisions import CloseReason
 from flare_async.roles.round import RoundTask
 from flare_async.transfer.mean import WeightedMean
 from flare_async.transfer.tensors import TensorSet
