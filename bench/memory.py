@@ -2,7 +2,7 @@
 
 A server and N clients, each a process of its own, over tcp, without torch. A client's result is the
 model plus one. ``growth`` is a process's peak above its resident size with everybody connected and
-no model loaded; ``copies`` is the same in models.
+no model loaded; ``copies`` is the same in models. ``--relay MODE`` puts a relay between them.
 
 ``--slope`` runs many rounds and reads each process after it has given memory back: the slope is
 that of the least squares line over all rounds after the first ``--warm``, for each 100 rounds.
@@ -18,12 +18,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from bench.child import Child
 from bench.memory_server import LIMITS
 from bench.size import format_size, parse_size
 from bench.table import Report, Row
+from flare_async.roles.relay import CACHE_BYTES, RelayMode
 
 __all__ = ["Processes", "main", "processes", "slope"]
 
@@ -40,6 +41,7 @@ class Case:
     clients: int
     nbytes: int
     tensor_bytes: int
+    relay: str = ""  # its mode, if there is one
 
     @property
     def windows(self) -> float:
@@ -49,16 +51,26 @@ class Case:
     @property
     def name(self) -> str:
         """What the rows are called."""
-        return f"{self.clients} clients, {format_size(self.nbytes)}"
+        relay = f", {self.relay} relay" if self.relay else ""
+        return f"{self.clients} clients, {format_size(self.nbytes)}{relay}"
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """A server with its clients connected; ``bases`` are their sizes, the server's first."""
+    """A server with its clients connected; ``bases`` are their sizes, the server's first.
+
+    The relay's, if there is one, is the last.
+    """
 
     server: Child
     clients: Sequence[Child]
+    relays: Sequence[Child]
     bases: Sequence[float]
+
+    @property
+    def below(self) -> Sequence[Child]:
+        """All processes but the server's."""
+        return [*self.clients, *self.relays]
 
     def round(self) -> Figures:
         """Run a round and return its figures."""
@@ -66,7 +78,7 @@ class Processes:
 
     def growths(self) -> list[float]:
         """Return by how much each process has grown at its peak, the server first."""
-        peaks = [numbers(child.ask("peak"))["peak"] for child in (self.server, *self.clients)]
+        peaks = [numbers(child.ask("peak"))["peak"] for child in (self.server, *self.below)]
         return [peak - base for peak, base in zip(peaks, self.bases, strict=True)]
 
 
@@ -80,6 +92,8 @@ def processes(case: Case, spool: Path) -> Iterator[Processes]:
     with ExitStack() as stack:
         server = stack.enter_context(Child("bench.memory_server", setting))
         address = str(server.hear()["address"])
+        relays = [stack.enter_context(relay_below(address, case.relay))] if case.relay else []
+        address = str(relays[0].hear()["address"]) if relays else address
         clients = [
             stack.enter_context(
                 Child("bench.memory_client", {"address": address, "name": f"site-{number}"})
@@ -87,8 +101,14 @@ def processes(case: Case, spool: Path) -> Iterator[Processes]:
             for number in range(case.clients)
         ]
         server.hear()
-        bases = [numbers(child.ask("base"))["rss"] for child in (server, *clients)]
-        yield Processes(server, clients, bases)
+        bases = [numbers(child.ask("base"))["rss"] for child in (server, *clients, *relays)]
+        yield Processes(server, clients, relays, bases)
+
+
+def relay_below(address: str, mode: str) -> Child:
+    """Start a relay; its first answer is its address."""
+    setting = {"parent": address, "mode": mode, "cache_bytes": CACHE_BYTES}
+    return Child("bench.tree_relay", setting)
 
 
 def numbers(answer: dict[str, str | float]) -> Figures:
@@ -102,7 +122,8 @@ def peak_rows(case: Case, rounds: int, spool: Path) -> list[Row]:
         loaded = numbers(started.server.ask("load"))
         done = [started.round() for _ in range(rounds)]
         last = numbers(started.server.ask("peak"))
-        server, *clients = started.growths()
+        server, *growths = started.growths()
+        clients, relays = growths[: case.clients], growths[case.clients :]
     moved = 2 * case.clients * case.nbytes
     most = 2 * case.nbytes + LIMITS.staging_bytes + case.windows + SLACK
     client_most = 2 * case.nbytes + SLACK
@@ -122,6 +143,7 @@ def peak_rows(case: Case, rounds: int, spool: Path) -> list[Row]:
         *(Row(case.name, f"server: {name} after", last[key] / 1e6, "MB") for name, key in parts),
         Row(case.name, "server: spool, a round", done[-1]["spilled"] / 1e6, "MB"),
         Row(case.name, "server: page faults, a MB pulled", faults / (moved / 2e6)),
+        *(Row(case.name, "relay: growth", growth / 1e6, "MB") for growth in relays),
         Row(case.name, "client: base, largest", max(started.bases[1:]) / 1e6, "MB"),
         Row(case.name, "client: growth, largest", max(clients) / 1e6, "MB").against(
             "target", client_most / 1e6
@@ -142,19 +164,20 @@ def slope(sizes: Sequence[float]) -> float:
 
 def slope_rows(case: Case, rounds: int, warm: int, spool: Path) -> list[Row]:
     """Run rounds and return the slopes of all processes after each round's trim."""
-    read: list[list[float]] = [[] for _ in range(case.clients + 1)]
+    read: list[list[float]] = [[] for _ in range(case.clients + 1 + bool(case.relay))]
     with processes(case, spool) as started:
         for _ in range(rounds):
             sizes = [started.round()["rss"]]
-            sizes += [numbers(client.ask("trim"))["rss"] for client in started.clients]
+            sizes += [numbers(child.ask("trim"))["rss"] for child in started.below]
             for column, size in zip(read, sizes, strict=True):
                 column.append(size)
     name = f"{case.name}, rounds {warm} to {rounds}"
     ends = [(column[warm] / 1e6, column[-1] / 1e6) for column in read]
     slopes = [slope(column[warm:]) for column in read]
-    worst = max(range(1, len(read)), key=lambda at: slopes[at])
+    worst = max(range(1, case.clients + 1), key=lambda at: slopes[at])
+    relay = [("relay", len(read) - 1)] if case.relay else []
     rows = []
-    for who, at in (("server", 0), ("client, steepest", worst)):
+    for who, at in (("server", 0), *relay, ("client, steepest", worst)):
         rows.append(Row(name, f"{who}: size after round {warm}", ends[at][0], "MB"))
         rows.append(Row(name, f"{who}: size at the end", ends[at][1], "MB"))
         row = Row(name, f"{who}: slope, 100 rounds", slopes[at], "%")
@@ -168,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.spool) as folder:
         for clients in options.clients or [8]:
-            case = Case(clients, options.bytes, options.tensor_bytes)
+            case = Case(clients, options.bytes, options.tensor_bytes, options.relay)
             if options.slope:
                 rows += slope_rows(case, options.rounds or 200, options.warm, Path(folder))
             else:
@@ -185,6 +208,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, help="(3, with --slope 200)")
     found.add_argument("--slope", action="store_true", help="measure growth over rounds")
     found.add_argument("--warm", type=int, default=20, help="rounds before the slope (20)")
+    found.add_argument("--relay", choices=get_args(RelayMode), default="", help="its mode (none)")
     found.add_argument("--spool", help="folder of a real disk for waiting updates (temporary)")
     found.add_argument("--json", action="store_true", help="print one JSON document")
     return found

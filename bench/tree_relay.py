@@ -1,6 +1,7 @@
-"""The relay of ``bench.relay``: ``python -m bench.tree_relay SETTING``.
+"""The relay of ``bench.relay`` and ``bench.memory``: ``python -m bench.tree_relay SETTING``.
 
-Command ``memory`` answers with this process's memory, and the peak since the last time.
+Command ``memory`` answers with this process's memory, and the peak since the last time. ``base``,
+``trim`` and ``peak`` answer as those of ``bench.memory_server`` do.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
+import structlog
+
+from bench.memory_server import after_trim, base_figures, peak_figures_kept
 from bench.patience import PATIENT
 from bench.peak import peak_figures
 from bench.pipe import commands, say
@@ -22,6 +27,13 @@ from flare_async.roles.context import open_context
 from flare_async.roles.relay import Relay, RelayMode
 
 __all__ = ["Setting"]
+
+FIGURES: Final[Mapping[str, Callable[[], Mapping[str, float]]]] = {
+    "memory": peak_figures,
+    "base": base_figures,
+    "trim": after_trim,
+    "peak": peak_figures_kept,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +55,11 @@ async def main() -> None:
 
         address = await context.tasks.start(relay.run, setting.parent, "tcp://127.0.0.1:0")
         say({"address": address})
-        async for _ in commands():
-            say(peak_figures())
+        async for command in commands():
+            say(FIGURES[command]())
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # answers alone
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

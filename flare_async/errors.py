@@ -4,8 +4,10 @@ The tree (``code`` is stable and appears in ``--json`` documents)::
 
     FlareError
     +-- ConfigError                 a value the caller gave cannot be used (exit 2)
+    |   +-- ConfigErrors            several arguments of one call cannot be used
     |   +-- LimitsError             several limits contradict each other
     |   +-- MissingExtra            an optional dependency is not installed
+    |   +-- UnknownArgument         a name that no argument has
     |   +-- WorkspaceError          a folder or file cannot be used
     +-- LinkError                   no connection, or a broken one (exit 3)
     |   +-- ConnectFailed
@@ -27,8 +29,17 @@ The tree (``code`` is stable and appears in ``--json`` documents)::
     |   +-- DigestMismatch          bytes that arrived are not those that were sent (exit 8)
     |   +-- OfferGone               the offer's block has ended
     |   +-- OfferNotFound           no such offer, or not for this peer
+    |   +-- SourceLost              a result was accepted and its source went before it was here
     +-- UpdateRefused               a site's update failed admission
     +-- TrainingFailed              user code at a site raised, or returned no model
+    |   +-- TrainerExited           a trainer process ended with a status
+    |   +-- TrainerSignalled        ... by a signal
+    |   +-- TrainerOutOfMemory      ... because memory ran out
+    |   +-- TrainerNoResult         ... well, but without a result
+    |   +-- TrainerIdle             a trainer process did nothing for ``trainer_idle_timeout``
+    +-- ScriptStopped               a training script's job was aborted, or its client is gone
+    +-- ClientCallError             a function of flare_async.client was called out of place
+    |   +-- ClientTypeError         ... or with a value of the wrong type
     +-- StartFailed                 too few sites came in time (exit 4)
     +-- QuorumNotReached            a round ended without enough updates (exit 6)
     +-- ResourceLimit               a budget in bytes or counts would be exceeded (exit 7)
@@ -47,7 +58,10 @@ __all__ = [
     "BelowMinRate",
     "ChannelError",
     "ChannelReset",
+    "ClientCallError",
+    "ClientTypeError",
     "ConfigError",
+    "ConfigErrors",
     "ConnectFailed",
     "DigestMismatch",
     "Dismissed",
@@ -67,13 +81,21 @@ __all__ = [
     "ResourceLimit",
     "RunAborted",
     "RunFailed",
+    "ScriptStopped",
     "SendStalled",
     "SessionGone",
     "SimDeadlock",
+    "SourceLost",
     "StartFailed",
     "TensorFormatError",
+    "TrainerExited",
+    "TrainerIdle",
+    "TrainerNoResult",
+    "TrainerOutOfMemory",
+    "TrainerSignalled",
     "TrainingFailed",
     "TransferError",
+    "UnknownArgument",
     "UpdateRefused",
     "WorkspaceError",
 ]
@@ -102,6 +124,31 @@ class ConfigError(FlareError):
         self.field = field
         self.value = value
         self.hint = hint
+
+
+class ConfigErrors(ConfigError):
+    """Several arguments of one call cannot be used; ``problems`` are their errors.
+
+    ``field`` and ``value`` are those of the first, ``where`` is the call's file and line.
+    """
+
+    def __init__(self, owner: str, problems: Sequence[ConfigError], where: str = "") -> None:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        place = f", {where}" if where else ""
+        super().__init__(problems[0].field, problems[0].value, "")
+        self.args = (f"{len(problems)} arguments of {owner} cannot be used{place}:{listed}",)
+        self.problems = tuple(problems)
+        self.where = where
+
+
+class UnknownArgument(ConfigError, TypeError):
+    """A class has no argument of that name; ``near`` is the one that was probably meant."""
+
+    def __init__(self, owner: str, name: str, value: object, near: str) -> None:
+        super().__init__(name, value, "", f"did you mean {near}?" if near else "")
+        # Without the value: it may be a secret, or a model.
+        self.args = (f"{owner} has no argument {name!r}" + (self.hint and f"; {self.hint}"),)
+        self.near = near
 
 
 class LimitsError(ConfigError):
@@ -313,6 +360,24 @@ class OfferNotFound(TransferError):
     code = "offer_not_found"
 
 
+class SourceLost(TransferError):
+    """A site's result was accepted, and its source went with ``got`` of ``total`` bytes here.
+
+    ``task`` says which; the cause, if known, is ``__cause__``.
+    """
+
+    code = "result_source_lost"
+
+    def __init__(self, site: str, task: str, got: int, total: int, problem: str) -> None:
+        super().__init__(
+            f"{site}: the result of {task} lost its source, {got} of {total} bytes came: {problem}"
+        )
+        self.site = site
+        self.task = task
+        self.got = got
+        self.total = total
+
+
 class UpdateRefused(FlareError):
     """A site's update failed admission and has touched nothing."""
 
@@ -336,6 +401,56 @@ class TrainingFailed(FlareError):
         self.site = site
         self.problem = problem
         self.details = details
+
+
+class TrainerExited(TrainingFailed):
+    """A trainer process ended with a status during a task; ``details`` ends its output."""
+
+    code = "trainer_exit"
+
+
+class TrainerSignalled(TrainingFailed):
+    """A trainer process was ended by a signal that was not ours."""
+
+    code = "trainer_signal"
+
+
+class TrainerOutOfMemory(TrainingFailed):
+    """A trainer process was ended because memory ran out."""
+
+    code = "trainer_out_of_memory"
+
+
+class TrainerNoResult(TrainingFailed):
+    """A trainer process ended well, but without a result for its task."""
+
+    code = "trainer_no_result"
+
+
+class TrainerIdle(TrainingFailed):
+    """A trainer process did nothing for ``trainer_idle_timeout`` and was ended."""
+
+    code = "trainer_idle"
+
+
+class ScriptStopped(FlareError, RuntimeError):
+    """The job of a training script was aborted, or its client is gone: the script should end."""
+
+    code = "script_stopped"
+    exit_status = 5
+
+
+class ClientCallError(FlareError, RuntimeError):
+    """A function of ``flare_async.client`` was called where it cannot work; says what to do."""
+
+    code = "client_call"
+    exit_status = 2
+
+
+class ClientTypeError(ClientCallError, TypeError):
+    """A function of ``flare_async.client`` was given a value of the wrong type."""
+
+    code = "client_type"
 
 
 class StartFailed(FlareError):

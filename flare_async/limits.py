@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, fields
 from typing import Final
 
+from flare_async.arguments import configured
 from flare_async.errors import LimitsError
 
 __all__ = ["KIB", "MIB", "Limits"]
@@ -18,6 +19,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+@configured()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a process may hold and how long it may wait; contradictions are refused together.
@@ -26,6 +28,7 @@ class Limits:
 
     Raises:
         LimitsError: values are out of range or contradict each other; ``problems`` lists all.
+        UnknownArgument: there is no limit of that name.
     """
 
     handshake_timeout: float = 5.0  # connect, TLS and hello

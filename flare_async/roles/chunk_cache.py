@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flare_async.errors import FlareError
 from flare_async.net.outflow import wake
@@ -15,7 +15,10 @@ from flare_async.transfer.digest import chunk_digests
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-__all__ = ["Chunk", "ChunkCache", "ChunkId", "wait_in", "wake_all"]
+__all__ = ["A_CHUNK", "Chunk", "ChunkCache", "ChunkId", "wait_in", "wake_all"]
+
+A_CHUNK: Final = 1024  # bytes beside its data: most chunks of small models are small
+SPARE: Final = 16  # the part of the budget that is made free at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class ChunkId:
         """How many bytes that are."""
         return self.stop - self.start
 
+    @property
+    def cost(self) -> int:
+        """How many bytes the cache has for it."""
+        return self.nbytes + A_CHUNK
+
 
 @dataclass(slots=True, eq=False)
 class Chunk:
@@ -40,6 +48,7 @@ class Chunk:
     id: ChunkId
     pins: int = 0
     reads: int = 0  # how often it was asked for
+    dropped: bool = False  # nobody else gets it; its memory counts until nobody has it
     data: memoryview | None = None
     sum: bytes = b""
     error: FlareError | None = None
@@ -50,11 +59,12 @@ Fetch: TypeAlias = Callable[[ChunkId], Awaitable[memoryview]]
 
 
 class ChunkCache:
-    """At most ``budget`` bytes of chunks; those go first that most readers have had.
+    """At most ``budget`` bytes of chunks; those go first that nobody reads, then most have had.
 
-    ``fetch`` brings one. Whoever asks for a chunk that is on its way waits for it with the others;
-    it is the cache that fetches, so it does not matter who of them gives up. ``fetched`` counts the
-    bytes that were brought, ``damaged`` the chunks that had changed in memory.
+    Each counts with ``A_CHUNK`` bytes beside its data. ``fetch`` brings one. Whoever asks for a
+    chunk that is on its way waits for it with the others; it is the cache that fetches, so it does
+    not matter who of them gives up. ``fetched`` counts the bytes that were brought, ``damaged`` the
+    chunks that had changed in memory.
     """
 
     def __init__(self, budget: int, fetch: Fetch, tasks: TaskGroup) -> None:
@@ -95,6 +105,8 @@ class ChunkCache:
         """Let go of a chunk."""
         chunk.pins -= 1
         if not chunk.pins:
+            if chunk.dropped:
+                self.nbytes -= chunk.id.cost
             self._room_made()
 
     def expect(self, chunk_id: ChunkId) -> None:
@@ -102,7 +114,7 @@ class ChunkCache:
         self._begin(chunk_id)
 
     def forget(self, wanted: Callable[[ChunkId], bool]) -> None:
-        """Drop chunks; who has them pinned keeps them."""
+        """Drop chunks; who has them pinned keeps them, and they count until then."""
         for chunk_id in [one for one in self._chunks if wanted(one)]:
             if self._chunks[chunk_id].data is not None:
                 self._drop(chunk_id)
@@ -119,10 +131,10 @@ class ChunkCache:
         if chunk is not None:
             self._chunks.move_to_end(chunk_id)
             return chunk
-        if not self._make_room(chunk_id.nbytes):
+        if not self._make_room(chunk_id.cost):
             return None
         chunk = self._chunks[chunk_id] = Chunk(chunk_id)
-        self.nbytes += chunk_id.nbytes
+        self.nbytes += chunk_id.cost
         self.peak = max(self.peak, self.nbytes)
         self._tasks.start_soon(self._bring, chunk, name="fetch a chunk")
         return chunk
@@ -131,13 +143,20 @@ class ChunkCache:
         if self.nbytes + nbytes <= self._budget:
             return True
         idle = [one for one in self._chunks.values() if not one.pins and one.data is not None]
-        # First what nobody reads any more, then what most have read: those who are behind need the
-        # same chunks again, and so do those who come first.
-        for chunk in sorted(idle, key=lambda one: (self.readers[one.id.key] > 0, -one.reads)):
-            self._drop(chunk.id)
+        for chunk in idle:
+            # Some more than is needed of what nobody reads, so that not every chunk has to look.
+            if self.nbytes + nbytes <= self._budget - self._budget // SPARE:
+                return True
+            if not self.readers[chunk.id.key]:
+                self._drop(chunk.id)
+        # Of the others those that most have read: who is behind needs the same chunks again, and
+        # so does who comes first.
+        for chunk in sorted(idle, key=lambda one: -one.reads):
             if self.nbytes + nbytes <= self._budget:
                 return True
-        return False
+            if not chunk.dropped:
+                self._drop(chunk.id)
+        return self.nbytes + nbytes <= self._budget
 
     async def _bring(self, chunk: Chunk) -> None:
         try:
@@ -159,8 +178,10 @@ class ChunkCache:
         return False
 
     def _drop(self, chunk_id: ChunkId) -> None:
-        del self._chunks[chunk_id]
-        self.nbytes -= chunk_id.nbytes
+        chunk = self._chunks.pop(chunk_id)
+        chunk.dropped = True
+        if not chunk.pins:
+            self.nbytes -= chunk_id.cost
 
     def _room_made(self) -> None:
         if self._for_room:

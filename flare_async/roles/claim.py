@@ -36,6 +36,10 @@ class Holder(Protocol):
 class Ledger(Protocol):
     """The round, as far as sums concern it."""
 
+    @property
+    def remaining(self) -> float | None:
+        """How many seconds the round may still take; None without a deadline."""
+
     def kept(self, site: str) -> None:
         """Take note that a relay keeps a site's update."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import anyio
 import structlog
@@ -17,6 +17,9 @@ from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.entrance import opened
+from flare_async.roles.log_feed import LogFeed
+from flare_async.roles.log_messages import LOG_TOPIC
+from flare_async.roles.log_record import LogRecord
 from flare_async.roles.messages import (
     OFFER_SCHEMA,
     RECEIVED,
@@ -32,11 +35,12 @@ from flare_async.roles.start_messages import START_TOPIC
 from flare_async.roles.stream import TaskStream
 from flare_async.roles.text import described, shortened, where
 from flare_async.transfer.shelf import Offer
-from flare_async.transfer.sink import MemorySink
+from flare_async.transfer.sink import MemorySink, TensorSink
+from flare_async.transfer.source import TensorSource
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.frames import ResetCode
 
-__all__ = ["Client", "SiteResult", "SiteTask", "Worker"]
+__all__ = ["ChoosesSink", "Client", "ModelSink", "SiteResult", "SiteTask", "Worker"]
 
 DETAILS_BYTES = 16_384
 log = structlog.get_logger()
@@ -61,7 +65,7 @@ class SiteResult:
     ``received`` are the metrics of the model as it came, ``metrics`` those of the work.
     """
 
-    tensors: TensorSet | None
+    tensors: TensorSet | TensorSource | None
     params_type: str
     metrics: Mapping[str, float]
     meta: Mapping[str, Scalar] = field(default_factory=dict)
@@ -74,6 +78,22 @@ class Worker(Protocol):
 
     async def run(self, task: SiteTask) -> SiteResult:
         """Work on one task; cancelled when the server revokes it. Raises TrainingFailed."""
+
+
+class ModelSink(TensorSink, Protocol):
+    """A sink whose tensors a worker can have."""
+
+    @property
+    def tensors(self) -> TensorSet:
+        """The tensors, once they are whole. Raises TransferError."""
+
+
+@runtime_checkable
+class ChoosesSink(Protocol):
+    """A worker that says where a model that is pulled goes, instead of this process's memory."""
+
+    def sink(self, memory_bytes: int | None) -> ModelSink:
+        """Return a new sink, which accepts at most so many bytes."""
 
 
 class Client:
@@ -98,6 +118,12 @@ class Client:
         self._gate = gate or nullcontext()
         self._prepare = prepare
         self._endpoint = context.endpoint(name, "client")
+        self._logs = LogFeed(context.clock, context.random, context.limits)
+        self._round = ("", 0)  # the job and the round of the latest task
+
+    def log(self, record: LogRecord) -> None:
+        """Send a record to the server when there is room; never waits and never fails."""
+        self._logs.add(record, *self._round)
 
     async def run(self, address: str) -> None:
         """Connect and serve until the server says goodbye.
@@ -132,6 +158,10 @@ class Client:
             elif channel.topic == START_TOPIC:
                 ready = partial(get_ready, channel, self.context.limits, self._prepare)
                 self.context.tasks.start_soon(ready, name=f"start at {self.name}")
+            elif channel.topic == LOG_TOPIC:
+                self.context.tasks.start_soon(
+                    self._logs.serve, channel, name=f"records of {self.name}"
+                )
             else:
                 channel.reset(ResetCode.REFUSED, "a site takes tasks only")
 
@@ -176,7 +206,8 @@ class Client:
 
     def _failed(self, problem: str, details: str = "") -> TaskFailed:
         most = min(DETAILS_BYTES, self.context.limits.control_bytes // 4)
-        return TaskFailed(shortened(problem, most), shortened(details, most, tail=True))
+        told = shortened(problem, most), shortened(details, most, tail=True)
+        return TaskFailed(*told, logs=self._logs.waiting)
 
     async def _work(self, stream: TaskStream, offer: TaskOffer) -> None:
         async with self._gate:
@@ -195,8 +226,9 @@ class Client:
 
     async def _train(self, stream: TaskStream, offer: TaskOffer) -> tuple[Offer | None, TaskResult]:
         # The tensors live in this frame only: what is waited for later is held by the offer alone.
-        sink = MemorySink(memory_bytes=self.context.limits.memory_bytes)
+        sink = self._sink(stream.channel.session)
         await self.context.downloader.fetch(stream.channel.session, offer.model, sink)
+        self._round = offer.job, offer.round_number
         work = self._worker.run(
             SiteTask(
                 offer.job,
@@ -213,9 +245,22 @@ class Client:
             held = self.shelf.put(result.tensors, readers=[stream.channel.peer])
         ref = None if held is None else held.ref
         message = TaskResult(
-            ref, result.params_type, result.metrics, result.meta, result.seconds, result.received
+            ref,
+            result.params_type,
+            result.metrics,
+            result.meta,
+            result.seconds,
+            result.received,
+            self._logs.waiting,
         )
         return held, message
+
+    def _sink(self, session: Session) -> ModelSink:
+        worker, most = self._worker, self.context.limits.memory_bytes
+        # What comes by reference is nobody's to write: it is adopted where it is.
+        if isinstance(worker, ChoosesSink) and not session.link.by_reference:
+            return worker.sink(most)
+        return MemorySink(memory_bytes=most)
 
     async def _wait_for(self, stream: TaskStream, state: str) -> None:
         # Until that receipt, or the end of the server's messages; a refusal ends the wait too.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol, cast
+from weakref import WeakSet
 
 import anyio
 import structlog
@@ -17,7 +18,7 @@ from flare_async.roles.route_messages import Joined
 from flare_async.roles.routes import HOPS, Route
 from flare_async.wire.frames import ResetCode
 
-__all__ = ["Directory", "DirectoryObserver", "is_relay"]
+__all__ = ["Directory", "DirectoryObserver", "RelayObserver", "is_relay"]
 
 CHANNELS_A_FETCH = 16  # that a downloader has open at a time
 NEWER = "a newer session took its place"
@@ -34,6 +35,13 @@ class DirectoryObserver(Protocol):
         """Take note that a site cannot be reached any more."""
 
 
+class RelayObserver(Protocol):
+    """Is told of relays that come; must not block."""
+
+    def relay_joined(self, relay: str) -> None:
+        """Take note that a relay came, or came back."""
+
+
 class Directory:
     """One entry a site: a session, or a route over a relay's session. The newest word wins.
 
@@ -44,11 +52,15 @@ class Directory:
     def __init__(self, owner: str, limits: Limits) -> None:
         self.sites: dict[str, Session] = {}  # a route stands for the session that it looks like
         self.relays: dict[str, Session] = {}
-        self.reducing: set[Session] = set()  # those of relays that add what is behind them
-        self.seen: set[str] = set()
+        self.reducing: WeakSet[Session] = WeakSet()  # those of relays that add what is behind them
+        self.seen: dict[
+            str, None
+        ] = {}  # the last names, for telling who was lost from who never came
         self.observer: DirectoryObserver | None = None
+        self.rounds: WeakSet[RelayObserver] = WeakSet()  # as long as somebody else holds them
         self._owner = owner
         self._most = limits.control_items
+        self._names = limits.sessions
         self._routes: dict[str, Route] = {}
         self._behind: dict[Session, set[str]] = {}
         self._gates: dict[Session, asyncio.Semaphore] = {}
@@ -88,6 +100,8 @@ class Directory:
         if is_relay(session):
             older = self.relays.get(name)
             self.relays[name] = session
+            for observer in list(self.rounds):
+                observer.relay_joined(name)
         else:
             route = self._forget(name)
             older = self.sites.get(name) if route is None else None
@@ -140,7 +154,7 @@ class Directory:
 
     def _check(self, via: Session, message: Joined) -> None:
         relays, problem = message.relays, ""
-        behind = len(self._behind.get(via, ()))
+        behind = self._behind.get(via, set())
         if not SITE_NAME.fullmatch(message.site):
             problem = f"{message.site[:40]!a} is no site's name"
         elif not relays or relays[-1] != via.peer:
@@ -149,8 +163,8 @@ class Directory:
             problem = f"{message.site} is behind a loop of {len(relays)} relays"
         elif len(relays) > HOPS:
             problem = f"{message.site} is behind {len(relays)} relays, at most {HOPS}"
-        elif behind >= self._most and message.site not in self._routes:
-            problem = f"{behind} sites behind {via.peer}, at most control_items={self._most}"
+        elif len(behind) >= self._most and message.site not in behind:
+            problem = f"{len(behind)} sites behind {via.peer}, at most control_items={self._most}"
         if problem:
             raise RemoteProtocolError("bad_route", problem)
 
@@ -162,7 +176,10 @@ class Directory:
 
     def _put(self, site: str, entry: Session, relays: tuple[str, ...]) -> None:
         self.sites[site] = entry
-        self.seen.add(site)
+        self.seen.pop(site, None)
+        self.seen[site] = None
+        if len(self.seen) > self._names:
+            del self.seen[next(iter(self.seen))]
         if self.observer is not None:
             self.observer.site_joined(site, relays)
         self._notify()

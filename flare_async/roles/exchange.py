@@ -7,11 +7,22 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from flare_async.errors import RemoteProtocolError, TrainingFailed, UpdateRefused
+from flare_async.errors import (
+    ChannelReset,
+    FlareError,
+    LinkError,
+    OfferGone,
+    OfferNotFound,
+    RemoteProtocolError,
+    SourceLost,
+    TrainingFailed,
+    UpdateRefused,
+)
 from flare_async.model import ParamsType
 from flare_async.net.endpoint import FIRST_WINDOW
 from flare_async.net.session import Session
 from flare_async.roles.claim import Claim, Holder
+from flare_async.roles.counted_sink import counted
 from flare_async.roles.messages import (
     OFFER_SCHEMA,
     TASK_TOPIC,
@@ -20,6 +31,7 @@ from flare_async.roles.messages import (
     TaskOffer,
     TaskResult,
 )
+from flare_async.roles.partial import Partial
 from flare_async.roles.partial_messages import Take
 from flare_async.roles.partials import Partials
 from flare_async.roles.setting import RoundSetting, Update
@@ -32,6 +44,7 @@ from flare_async.transfer.reducer import Reducer
 from flare_async.transfer.sink import MemorySink, TensorSink
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
+from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
 __all__ = ["Exchange"]
@@ -61,6 +74,7 @@ class Exchange:
         Raises:
             TrainingFailed: the site reports that its work failed.
             UpdateRefused: the update is not what was asked for, or not admissible.
+            SourceLost: the result was accepted, and went before all of it was here.
             RemoteProtocolError: the site said something else than a result, or more.
             FlareError: the channel, the link or a pull failed.
         """
@@ -71,7 +85,7 @@ class Exchange:
             raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
         take = self._take(result, update)
         while take is not None and (partial := partials.of(self._site, session)) is not None:
-            if await partial.bring(Claim(take, update, holder)):
+            if await self._bring(partial, Claim(take, update, holder)):
                 return update
         async with self._setting.server.directory.gate(self._site):
             tensors = await self._pull(session, result, update.weight)
@@ -123,11 +137,17 @@ class Exchange:
     async def _result(self, stream: TaskStream) -> TaskResult:
         match message := await self._next(stream):
             case TaskResult():
+                self._note_logs(message.logs)
                 return message
             case TaskFailed(problem, details):
+                self._note_logs(message.logs)
                 raise TrainingFailed(self._site, problem, details)
             case _:
                 raise RemoteProtocolError("unexpected", type(message).__name__)
+
+    def _note_logs(self, logs: bool) -> None:
+        if logs:
+            self._setting.server.note_logs(self._setting.task.job, self._site)
 
     async def _next(self, stream: TaskStream) -> TaskMessage:
         try:
@@ -148,17 +168,40 @@ class Exchange:
 
     async def _pull(self, session: Session, result: TaskResult, weight: float) -> TensorSet | None:
         ref, reducer = result.update, self._setting.reducer
-        fetch = self._setting.server.context.downloader.fetch
         if ref is None:
             return None
         if not self._setting.task.wants_update:
             raise UpdateRefused(self._site, f"{ref.nbytes} bytes were offered and not asked for")
         if reducer is not None:
-            await fetch(session, ref, self._stage(reducer, result, weight))
+            await self._fetch(session, ref, self._stage(reducer, result, weight))
             return None
         sink = self._sink(ref)
-        await fetch(session, ref, sink)
+        await self._fetch(session, ref, sink)
         return sink.tensors
+
+    async def _fetch(self, session: Session, ref: TensorRef, sink: TensorSink) -> None:
+        into = counted(sink)
+        try:
+            await self._setting.server.context.downloader.fetch(session, ref, into)
+        except (OfferGone, OfferNotFound, LinkError) as exc:
+            raise self._lost(ref, into.got, exc) from exc
+        except ChannelReset as exc:
+            if exc.reset_code not in {ResetCode.INTERNAL, ResetCode.UNREACHABLE}:
+                raise
+            raise self._lost(ref, into.got, exc) from exc
+
+    async def _bring(self, partial: Partial, claim: Claim) -> bool:
+        try:
+            return await partial.bring(claim)
+        except ChannelReset as exc:
+            if exc.reset_code != ResetCode.UNREACHABLE:
+                raise
+            raise self._lost(claim.take.update, 0, exc) from exc
+
+    def _lost(self, ref: TensorRef, got: int, error: FlareError) -> SourceLost:
+        task = self._setting.task
+        label = f"{task.name!r} of round {task.number}, attempt {self._attempt}"
+        return SourceLost(self._site, label, got, ref.nbytes, str(error))
 
     def _sink(self, ref: TensorRef) -> MemorySink:
         most = sum(spec.nbytes for spec in self._setting.offer.source.specs)

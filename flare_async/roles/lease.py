@@ -9,9 +9,12 @@ import structlog
 
 from flare_async.errors import (
     ChannelReset,
+    Dismissed,
     FlareError,
     LinkError,
+    LinkLost,
     RemoteProtocolError,
+    SourceLost,
     TrainingFailed,
     TransferError,
     UpdateRefused,
@@ -111,21 +114,33 @@ class Lease:
         return self._record(SiteStatus.OK, update=update)
 
     async def _ask(self) -> Update:
-        sites = self._setting.server.sites
-        attempt = 0
+        attempt, most = 0, self._setting.server.context.limits.max_resends
+        lost: SourceLost | None = None  # explains more than how the site did not come back
         while True:
-            session = sites.get(self._site)
-            if session is None:
-                was = self._site in self._setting.server.directory.seen
-                problem = "is not connected any more" if was else "is not connected"
-                raise TrainingFailed(self._site, problem)
+            session = self._session()
             exchange = self._exchange = Exchange(self._setting, self._site, attempt)
             try:
                 return await self._served(exchange, session)
-            except (LinkError, ChannelReset) as exc:
-                if not await self._may_ask_again(exc, session, attempt):
-                    raise
+            except (LinkError, ChannelReset, SourceLost) as exc:
+                lost = self._noted(exc) if isinstance(exc, SourceLost) else lost
+                reason = exc if lost is None or isinstance(exc, ChannelReset) else lost
+                if attempt >= most or not await self._may_ask_again(reason, session):
+                    raise reason from reason.__cause__
+                self._reset(ResetCode.CANCELLED, exc.code)
             attempt += 1
+
+    def _noted(self, lost: SourceLost) -> SourceLost:
+        facts = {"got": lost.got, "total": lost.total, "task": lost.task}
+        log.warning("source_lost", site=lost.site, problem=str(lost.__cause__), **facts)
+        return lost
+
+    def _session(self) -> Session:
+        session = self._setting.server.sites.get(self._site)
+        if session is None:
+            was = self._site in self._setting.server.directory.seen
+            problem = "is not connected any more" if was else "is not connected"
+            raise TrainingFailed(self._site, problem)
+        return session
 
     async def _served(self, exchange: Exchange, session: Session) -> Update:
         # Whoever does not take the model need not be waited for; it may not even hear of it.
@@ -145,11 +160,17 @@ class Lease:
                 watchers.pop(self._site, None)
         raise failures[0]
 
-    async def _may_ask_again(self, error: FlareError, session: Session, attempt: int) -> bool:
+    async def _may_ask_again(self, error: FlareError, session: Session) -> bool:
         # A site that came back under a newer session gets the same task again.
         server = self._setting.server
+        seconds = server.context.limits.handshake_timeout
         over: tuple[Session | None, ...] = ()
-        if isinstance(error, ChannelReset):
+        if isinstance(error, SourceLost):
+            # Its result was accepted: it is worth waiting for, and need not have left at all.
+            if not session.ended and server.sites.get(self._site) is session:
+                return not self.revoked
+            seconds, over = patience(session), (session, None)
+        elif isinstance(error, ChannelReset):
             if error.reset_code != ResetCode.UNREACHABLE:
                 return False
             # A relay tells the channels of a site that is gone first, and where it is now next.
@@ -157,13 +178,11 @@ class Lease:
         elif is_route(session):
             # A relay that was started again is here before its sites are.
             over = (session, None)
-        with anyio.move_on_after(server.context.limits.handshake_timeout):
+        with anyio.move_on_after(seconds):
             while server.sites.get(self._site) in over:
                 await server.directory.changed()
         newer = server.sites.get(self._site)
-        if newer is None or newer is session or self.revoked:
-            return False
-        return attempt < server.context.limits.max_resends
+        return newer is not None and newer is not session and not self.revoked
 
     def _lose(self, error: Exception) -> None:
         match error:
@@ -176,6 +195,9 @@ class Lease:
             case RemoteProtocolError():
                 self._reset(ResetCode.PROTOCOL, error.reason)
                 self._fail(SiteStatus.FAILED, str(error))
+            case SourceLost():
+                self._reset(ResetCode.CANCELLED, error.code)
+                self._fail(SiteStatus.FAILED, f"{error.code}: {error}")
             case FlareError():
                 self._reset(ResetCode.INTERNAL, error.code)
                 if type(error) is TransferError:
@@ -235,3 +257,13 @@ class Lease:
 def is_route(session: object) -> bool:
     """Return whether what looks like a session is a way through a relay."""
     return isinstance(session, Route)
+
+
+def patience(session: Session) -> float:
+    """Return how long a site is waited for whose result was lost with its session.
+
+    One that ended for want of a link has had its grace already.
+    """
+    via: Session = getattr(session, "via", session)
+    had = isinstance(via.error, LinkLost) and not isinstance(via.error, Dismissed)
+    return session.limits.handshake_timeout if had else session.limits.session_grace

@@ -54,6 +54,7 @@ class TaskResult:
     """The work is done; ``update`` is None where only metrics were asked for.
 
     ``received`` are the metrics of the model that the site received, ``metrics`` those of its work.
+    ``logs`` says that the site has records to tell, as it does in a failure.
     """
 
     update: TensorRef | None
@@ -62,6 +63,7 @@ class TaskResult:
     meta: Mapping[str, Scalar]
     seconds: float
     received: Mapping[str, float] = field(default_factory=dict)
+    logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class TaskFailed:
 
     problem: str
     details: str = ""
+    logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import numpy as np
 
 from flare_async.errors import AckStalled, ChannelReset, LinkLost
 from flare_async.limits import Limits
+from flare_async.net.backoff import Backoff
 from flare_async.net.session import Session
+from flare_async.ports import Random
 from flare_async.roles.chunk_cache import ChunkId
 from flare_async.transfer.pull import PULL_SCHEMA, PULL_TOPIC, PullRequest
 from flare_async.wire.frames import ResetCode
@@ -24,8 +26,11 @@ FIRST_PAUSE = 0.5  # seconds before a try after a stall, at most; it doubles
 class ParentPulls:
     """Pulls from the parent's shelf; ``channels`` bounds how many are under way."""
 
-    def __init__(self, parent: Callable[[], Session | None], limits: Limits) -> None:
+    def __init__(
+        self, parent: Callable[[], Session | None], random: Random, limits: Limits
+    ) -> None:
         self._parent = parent
+        self._random = random
         self._limits = limits
         self._room = asyncio.Semaphore(max(1, limits.channels // 2))
 
@@ -51,18 +56,16 @@ class ParentPulls:
         return await self._pull(ChunkId(key, tensor, 0, 0), memoryview(bytearray()))
 
     async def _pull(self, wanted: ChunkId, view: memoryview) -> bytes:
-        tries = 0
+        backoff = Backoff(self._random, "pull", self._limits.retry_cap, FIRST_PAUSE)
         while True:
             try:
                 async with self._room:
                     return await self._once(wanted, view)
             except (AckStalled, ChannelReset) as exc:
                 code = exc.reset_code if isinstance(exc, ChannelReset) else ResetCode.STALLED
-                if code != ResetCode.STALLED or tries >= self._limits.max_resends:
+                if code != ResetCode.STALLED or backoff.tries >= self._limits.max_resends:
                     raise
-                most = min(self._limits.retry_cap, FIRST_PAUSE * 2**tries)
-                tries += 1
-            await anyio.sleep(most)
+            await anyio.sleep(backoff.pause())
 
     async def _once(self, wanted: ChunkId, view: memoryview) -> bytes:
         parent = self._parent()

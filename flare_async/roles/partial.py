@@ -17,6 +17,7 @@ from flare_async.roles.partial_messages import (
     PARTIAL_SCHEMA,
     PARTIAL_TASK_SCHEMA,
     PARTIAL_TOPIC,
+    Added,
     Drop,
     Keep,
     PartialMessage,
@@ -24,8 +25,10 @@ from flare_async.roles.partial_messages import (
     PartialTask,
     Pass,
     Taken,
+    Underway,
     Untaken,
 )
+from flare_async.roles.partial_report import PartialReport
 from flare_async.roles.setting import Group, RoundSetting, Update
 from flare_async.roles.steps import in_turns
 from flare_async.transfer.reducer import GroupReducer
@@ -34,6 +37,7 @@ from flare_async.wire.session import OpenOptions
 
 __all__ = ["Partial"]
 
+OVERTIME = 10  # the part of a round's time that its sums may take when the time is over
 log = structlog.get_logger()
 
 
@@ -57,10 +61,12 @@ class Partial:
         self._epoch = epoch
         self._ledger = ledger
         self._clock = setting.server.context.clock
+        self._limits = setting.server.context.limits
         self._claims: dict[str, Claim] = {}
         self._state = _State.OPEN
         self._scope = anyio.CancelScope()
-        self._asked_at = 0.0
+        self._heard_at = 0.0  # since the sum was asked for
+        self._report = PartialReport(epoch)
         self._messages: Messages[PartialMessage] | None = None
         self._open()
 
@@ -88,6 +94,7 @@ class Partial:
         try:
             await claim.over.wait()
         except BaseException:
+            claim.over.set()  # it is not to be kept any more, whatever is on its way
             if claim.kept:
                 self.give_up(f"{claim.take.site} was taken back")
             elif self._state is _State.OPEN:
@@ -98,10 +105,17 @@ class Partial:
         return claim.arrived
 
     def gather(self) -> None:
-        """Ask for the sum of what is kept."""
+        """Ask for the sum of what is kept; in a round with a deadline it must be here in time.
+
+        That is until the deadline, and longer by a tenth of it or ``stall_timeout``.
+        """
         if self._state is _State.OPEN and self._kept():
             self._state = _State.PASSING
-            self._asked_at = self._clock.now()
+            self._heard_at = self._clock.now()
+            deadline, remaining = self._setting.plan.deadline, self._ledger.remaining
+            if deadline is not None and remaining is not None:
+                overtime = max(self._limits.stall_timeout, deadline / OVERTIME)
+                self._scope.deadline = anyio.current_time() + remaining + overtime
             self._post(Pass())
 
     def give_up(self, reason: str) -> None:
@@ -122,8 +136,8 @@ class Partial:
     async def run(self) -> None:
         """Talk to the relay until the sum has come or is lost.
 
-        Waits as long as the relay's session lives; for the sum itself ``stall_timeout``, and while
-        its bytes arrive.
+        Waits as long as the relay's session lives; for the sum itself ``stall_timeout`` at a time,
+        and while its bytes arrive.
 
         Raises:
             TransferError: this side cannot stage or read what it staged.
@@ -132,6 +146,8 @@ class Partial:
         try:
             with self._scope:
                 await self._talk()
+            if self._scope.cancelled_caught:
+                reason = "its sum did not come in time"
         except FlareError as exc:
             reason = str(exc)
             if type(exc) is TransferError:
@@ -172,27 +188,34 @@ class Partial:
         return {site: claim for site, claim in self._claims.items() if claim.kept}
 
     async def _talk(self) -> None:
-        limits = self._setting.server.context.limits
         while self._messages is not None and self._state in {_State.OPEN, _State.PASSING}:
             message: PartialMessage | None = None
-            with anyio.move_on_after(limits.heartbeat_interval):
+            with anyio.move_on_after(self._limits.heartbeat_interval):
                 message = await self._messages.receive()
-            match message:
-                case None:
-                    self._look_round(limits.stall_timeout)
-                case Taken(site):
-                    self._taken(site)
-                case Untaken():
-                    self._untaken(message)
-                case PartialReady():
-                    await self._ready(message)
-                case _:
-                    raise RemoteProtocolError("unexpected", type(message).__name__)
+            if message is None:
+                self._look_round(self._limits.stall_timeout)
+            elif isinstance(message, PartialReady):
+                await self._ready(message)
+            else:
+                self._handle(message)
+
+    def _handle(self, message: PartialMessage) -> None:
+        match message:
+            case Taken(site):
+                self._taken(site)
+            case Untaken():
+                self._untaken(message)
+            case Added() if self._state is _State.PASSING:
+                self._report.note(message, len(self._kept()))
+            case Underway() if self._state is _State.PASSING:
+                self._heard_at = self._clock.now()
+            case _:
+                raise RemoteProtocolError("unexpected", type(message).__name__)
 
     def _look_round(self, patience: float) -> None:
         """Give up a relay that is silent when asked, or whose sites have come back elsewhere."""
         via = self._group.via
-        late = self._state is _State.PASSING and self._clock.now() - self._asked_at > patience
+        late = self._state is _State.PASSING and self._clock.now() - self._heard_at > patience
         if late:
             self.give_up(f"{via.peer} has not passed its sum on for {patience:g} s")
         elif not via.attached:
@@ -244,14 +267,9 @@ class Partial:
             self._messages.channel.end()
 
     def _check(self, ready: PartialReady) -> None:
-        if self._state is not _State.PASSING or ready.epoch != self._epoch:
-            problem = f"a sum of epoch {ready.epoch} that was not asked for"
-            raise RemoteProtocolError("bad_partial", problem)
-        due = {
-            (site, claim.take.attempt, claim.take.weight) for site, claim in self._kept().items()
-        }
-        given = [(one.site, one.attempt, one.weight) for one in ready.contributors]
-        if set(given) != due or len(given) != len(due):
-            wrong = sorted({site for site, *_ in set(given) ^ due})
-            problem = f"not what was to be kept, or assigned elsewhere: {', '.join(wrong)[:500]}"
-            raise RemoteProtocolError("bad_partial", problem)
+        if self._state is not _State.PASSING:
+            raise RemoteProtocolError("bad_partial", "a sum that was not asked for")
+        kept = self._kept().items()
+        self._report.check(
+            ready, [(site, claim.take.attempt, claim.take.weight) for site, claim in kept]
+        )

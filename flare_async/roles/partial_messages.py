@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -15,6 +16,7 @@ __all__ = [
     "PARTIAL_TASK_SCHEMA",
     "PARTIAL_TOPIC",
     "REDUCES",
+    "Added",
     "Contributor",
     "Drop",
     "Keep",
@@ -25,11 +27,14 @@ __all__ = [
     "Take",
     "Taken",
     "Trouble",
+    "Underway",
     "Untaken",
+    "ready_messages",
 ]
 
 PARTIAL_TOPIC = "partial"
 REDUCES = b"reduce"  # the header of a routes channel whose relay adds
+A_MESSAGE = 256  # contributors that are told of at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,18 @@ class Contributor:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """Some of the sites in a sum; ``PartialReady`` has the last of them."""
+
+    contributors: tuple[Contributor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A sum that was asked for is being made: what it waits for moves."""
+
+
+@dataclass(frozen=True, slots=True)
 class PartialReady:
     """The sum is on offer until the channel ends."""
 
@@ -119,8 +136,28 @@ class PartialReady:
     contributors: tuple[Contributor, ...]
 
 
-PartialMessage: TypeAlias = Take | Taken | Untaken | Keep | Drop | Pass | PartialReady
+PartialMessage: TypeAlias = (
+    Take | Taken | Untaken | Keep | Drop | Pass | Added | Underway | PartialReady
+)
 PARTIAL_TASK_SCHEMA: Schema[PartialTask] = Schema((1, PartialTask))
 PARTIAL_SCHEMA: Schema[PartialMessage] = Schema(
-    (1, Take), (2, Taken), (3, Untaken), (4, Keep), (5, Drop), (6, Pass), (7, PartialReady)
+    (1, Take),
+    (2, Taken),
+    (3, Untaken),
+    (4, Keep),
+    (5, Drop),
+    (6, Pass),
+    (7, PartialReady),
+    (8, Added),
+    (9, Underway),
 )
+
+
+def ready_messages(
+    epoch: int, update: TensorRef, contributors: Sequence[Contributor]
+) -> Iterator[Added | PartialReady]:
+    """Yield what tells a parent of a sum, in messages that are not too long."""
+    last = (len(contributors) - 1) // A_MESSAGE * A_MESSAGE
+    for at in range(0, last, A_MESSAGE):
+        yield Added(tuple(contributors[at : at + A_MESSAGE]))
+    yield PartialReady(epoch, update, tuple(contributors[last:]))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import structlog
-
-from flare_async.limits import Limits
 from flare_async.net.session import Session
+from flare_async.roles.behind import groups_behind
 from flare_async.roles.claim import Ledger
 from flare_async.roles.partial import Partial
 from flare_async.roles.setting import Group, RoundSetting
@@ -18,12 +15,7 @@ from flare_async.transfer.reducer import GroupReducer
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from flare_async.roles.server import Server
-
 __all__ = ["Partials", "with_sums"]
-
-A_CONTRIBUTOR = 16  # bytes beside its name
-log = structlog.get_logger()
 
 
 class Partials:
@@ -46,6 +38,7 @@ class Partials:
         """Begin all sums, so that relays get the model early."""
         for number in self._epochs:
             self._begin(number)
+        self._setting.server.directory.rounds.add(self)
 
     def of(self, site: str, session: Session) -> Partial | None:
         """Return the sum that a site's update goes into; None says that it comes by itself."""
@@ -68,6 +61,12 @@ class Partials:
     def _most(self) -> int:
         return self._setting.server.context.limits.max_resends
 
+    def relay_joined(self, relay: str) -> None:
+        """Let a relay that comes during the round read its model, for the sites behind it."""
+        offer = self._setting.offer
+        if offer.readers is not None:
+            offer.readers |= {relay}
+
     def _begin(self, number: int) -> None:
         group, epoch = self._setting.groups[number], self._epochs[number]
         self._epochs[number] += 1
@@ -80,30 +79,11 @@ def with_sums(setting: RoundSetting) -> RoundSetting:
     reducer = setting.reducer
     if not isinstance(reducer, GroupReducer) or not setting.task.wants_update:
         return setting
-    behind = groups_of(setting.server, setting.plan.sites)
+    server = setting.server
+    behind = groups_behind(server.directory, setting.plan.sites, server.context.limits)
     rules = reducer.group(list(behind.values())) if behind else None
     if rules is None:
         return setting
     groups = tuple(Group(via, tuple(sites), rules) for via, sites in behind.items())
     plan = dataclasses.replace(setting.plan, groups=tuple(group.sites for group in groups))
     return dataclasses.replace(setting, plan=plan, groups=groups)
-
-
-def groups_of(server: Server, sites: Sequence[str]) -> dict[Session, list[str]]:
-    """Return the sites behind each relay that adds, in their order."""
-    behind: dict[Session, list[str]] = {}
-    for site in sites:
-        via = server.directory.via(site)
-        if via is not None and via in server.directory.reducing:
-            behind.setdefault(via, []).append(site)
-    for via, group in list(behind.items()):
-        if not fits(group, server.context.limits):
-            log.warning("sites_not_added", relay=via.peer, sites=len(group), problem="too many")
-            del behind[via]
-    return behind
-
-
-def fits(sites: Sequence[str], limits: Limits) -> bool:
-    """Return whether a sum of these sites can be told in one message."""
-    nbytes = sum(len(site) + A_CONTRIBUTOR for site in sites)
-    return nbytes <= limits.control_bytes // 2 and 4 * len(sites) <= limits.control_items // 2

@@ -14,9 +14,10 @@ from flare_async.transfer.pull import PULL_SCHEMA, DigestRequest, PullRequest
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
-__all__ = ["AnyRequest", "go_on", "pull_bytes", "pull_request"]
+__all__ = ["MIXED", "AnyRequest", "go_on", "pull_bytes", "pull_request"]
 
 AnyRequest: TypeAlias = PullRequest | DigestRequest
+MIXED = "a relay joins links of memory or links of bytes, not both"
 SMALL_ANSWER = 64 * KIB  # the credit of a manifest or of digests
 
 
@@ -53,6 +54,10 @@ def go_on(
     """
     here = splice.here
     if not here.is_open:
+        return False
+    if here.session.link.by_reference != session.link.by_reference:
+        # Who takes references believes them, and what is read from a socket is read over later.
+        here.reset(ResetCode.REFUSED, MIXED)
         return False
     try:
         there = session.open(here.topic, header, options)

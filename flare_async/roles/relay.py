@@ -11,6 +11,7 @@ import structlog
 
 from flare_async.errors import ConfigError, FlareError, SessionGone
 from flare_async.limits import MIB
+from flare_async.net.backoff import Backoff
 from flare_async.net.channel import Channel
 from flare_async.net.lobby import FORWARDED
 from flare_async.net.session import Session
@@ -19,6 +20,7 @@ from flare_async.roles.announcer import Announcer
 from flare_async.roles.context import Context
 from flare_async.roles.entrance import opened
 from flare_async.roles.partial_messages import PARTIAL_TOPIC, REDUCES
+from flare_async.roles.passing import MIXED
 from flare_async.roles.relay_cache import CachedPulls
 from flare_async.roles.relay_downward import Downward
 from flare_async.roles.relay_reduce import Reducing
@@ -37,6 +39,7 @@ RelayMode: TypeAlias = Literal["splice", "cache", "reduce"]
 PROCESS_BYTES: Final = 24 * MIB
 CACHE_BYTES: Final = 256 * MIB
 LEAST_BYTES: Final = 4 * MIB
+BY_REFERENCE: Final = "memory://"
 log = structlog.get_logger()
 
 
@@ -45,8 +48,8 @@ class Relay(Acceptor):
 
     With mode ``cache`` chunks of what is pulled from above are kept, up to ``cache_bytes``, so that
     the parent gives each of them once. With mode ``reduce`` the updates of what is below are added
-    here, where the parent is a server whose mean takes sums: it gets one for all of them. That
-    needs memory for the model, an accumulator and ``Limits.staging_bytes``.
+    here, where the server's mean takes sums and every relay above adds, too: the parent gets one
+    for all of them. That needs memory for the model, an accumulator and ``Limits.staging_bytes``.
 
     Sites below it are announced to the parent, which offers them tasks as if they were its own.
     ``process_bytes`` is the credit that all its links share: what it may hold of all that passes.
@@ -83,7 +86,7 @@ class Relay(Acceptor):
         down = Turns(min(process_bytes // 2, most), limits.channels // 2, self._count)
         up = Turns(min(process_bytes // 4, most), limits.channels // 4, self._count)
         self._downward = Downward(self.directory, limits, up)
-        self._upward = Upward(limits, down, self.directory, self._downward.stalled)
+        self._upward = Upward(limits, down, self.directory, self._downward)
         pulls = CachedPulls(self.context, self._upward, cache_bytes)
         self.cache = pulls.cache
         self._pull = pulls.pull if mode == "cache" else self._upward.pull
@@ -104,9 +107,12 @@ class Relay(Acceptor):
         as a client does; peers below keep their sessions meanwhile. In the end they are told.
 
         Raises:
+            ConfigError: one of the addresses is of memory and the other one is not.
             ConnectFailed: the address cannot be listened on.
             LinkError: no connection to the parent in time, or it was lost for good.
         """
+        if parent.startswith(BY_REFERENCE) != listen.startswith(BY_REFERENCE):
+            raise ConfigError("listen", listen, f"below {parent}: {MIXED}")
         async with self.listen(listen) as address:
             self.address = address
             task_status.started(address)
@@ -122,27 +128,46 @@ class Relay(Acceptor):
 
     def attach(self, session: Session) -> None:
         """Pass a new session's pulls on."""
-        parent = self._upward.parent
-        if parent is not None and parent.link.by_reference != session.link.by_reference:
-            reason = "a relay joins links of memory or links of bytes, not both"
-            session.leave(int(ResetCode.REFUSED), reason)
-            log.warning("site_refused", address=session.link.address, problem=reason)
         session.serve(PULL_TOPIC, self._pull)
 
+    def _refuses(self, session: Session) -> bool:
+        if super()._refuses(session):
+            return True
+        parent = self._upward.parent
+        return parent is not None and self._sends_away(session, parent)
+
+    def _sends_away(self, below: Session, parent: Session) -> bool:
+        if below.link.by_reference == parent.link.by_reference:
+            return False
+        below.leave(int(ResetCode.REFUSED), MIXED)
+        log.warning("site_refused", address=below.link.address, problem=MIXED)
+        return True
+
     async def _serve_parent(self, address: str) -> None:
+        clock, limits = self.context.clock, self.context.limits
+        backoff = Backoff(self.context.random, "begin again", limits.retry_cap)
         while True:
+            began = clock.now()
             try:
                 async with opened(self.context, self._endpoint, address) as session:
-                    self._upward.parent = session
-                    session.serve(FORWARDED, self._downward.forward)
-                    self._reducing.attach(session)
-                    self._announcer.attach(session)
-                    async for channel in session:
-                        self._asked(channel)
+                    await self._attend_parent(session)
             except SessionGone as exc:
                 log.info("session_gone", relay=self.name, error=str(exc))
             else:
                 return
+            if clock.now() - began > backoff.bound:
+                backoff.reset()
+            await anyio.sleep(backoff.pause())
+
+    async def _attend_parent(self, session: Session) -> None:
+        self._upward.parent = session
+        for below in list(self._sessions):  # they may have come before there was a parent
+            self._sends_away(below, session)
+        session.serve(FORWARDED, self._downward.forward)
+        self._reducing.attach(session)
+        self._announcer.attach(session)
+        async for channel in session:
+            self._asked(channel)
 
     def _asked(self, channel: Channel) -> None:
         if channel.topic == PARTIAL_TOPIC and self.mode == "reduce":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
@@ -11,7 +13,7 @@ from flare_async.errors import AckStalled, FlareError
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.net.splice import reset_of
-from flare_async.roles.chunk_cache import ChunkCache, ChunkId
+from flare_async.roles.chunk_cache import A_CHUNK, ChunkCache, ChunkId
 from flare_async.roles.context import Context
 from flare_async.roles.parent_pulls import ParentPulls
 from flare_async.roles.passing import pull_request
@@ -37,14 +39,14 @@ class CachedPulls:
     def __init__(self, context: Context, upward: Upward, budget: int) -> None:
         self._context = context
         self._upward = upward
-        self._chunks = max(1, budget // CHUNK)
-        pulls = ParentPulls(lambda: upward.parent, context.limits)
+        self._chunks = max(1, budget // (CHUNK + A_CHUNK))
+        pulls = ParentPulls(lambda: upward.parent, context.random, context.limits)
         self.cache = ChunkCache(budget, pulls.chunk, context.tasks)
         self._standing = SingleFlight[tuple[str, str], bytes](
             lambda at: pulls.digest(*at), context.tasks
         )
-        self._given: OrderedDict[tuple[str, str, str], int] = OrderedDict()
-        self._pinned: dict[str, Pinned] = {}
+        self._given: OrderedDict[tuple[bytes, str, str], int] = OrderedDict()
+        self._pinned: dict[bytes, Pinned] = {}
 
     def pull(self, channel: Channel) -> None:
         """Answer a pull, or pass it on."""
@@ -57,12 +59,15 @@ class CachedPulls:
             or not request.tensor
             or parent is None
             or parent.link.by_reference
-            or self._is_doubted(channel.peer, request)
+            or self._is_doubted(channel.session.id, request)
         ):
             self._upward.pull(channel)
         else:
-            reader = Reader(channel, request, self.cache, self._pins(channel.session))
-            self._context.tasks.start_soon(self._answer, reader, name="answer a pull")
+            self._context.tasks.start_soon(self._begin, channel, request, name="answer a pull")
+
+    async def _begin(self, channel: Channel, request: PullRequest) -> None:
+        with self._pins(channel.session) as pinned:
+            await self._answer(Reader(channel, request, self.cache, pinned))
 
     async def _answer(self, reader: Reader) -> None:
         channel, request = reader.channel, reader.request
@@ -82,20 +87,30 @@ class CachedPulls:
                 self.cache.readers[request.key] -= 1
                 self.cache.readers += Counter()  # drops those at zero
                 channel.pass_nowhere()
-                self._remember(channel.peer, request, reader.acknowledged)
-        if isinstance(channel.failed, AckStalled):
-            self._upward.on_stalled(channel.peer, channel.failed)
+                self._remember(channel.session.id, request, reader.acknowledged)
+        if channel.failed is None:
+            self._upward.readers.took(channel.peer)
+        elif isinstance(channel.failed, AckStalled):
+            self._upward.readers.stalled(channel.peer, channel.failed)
 
-    def _pins(self, session: Session) -> Pinned:
-        pinned = self._pinned.setdefault(session.peer, Pinned())
+    @contextmanager
+    def _pins(self, session: Session) -> Iterator[Pinned]:
+        """Yield what all pulls of a session share; it goes with the last of them."""
+        pinned = self._pinned.setdefault(session.id, Pinned())
         directory = self._upward.directory
         weight, count = directory.weight(session), max(1, len(directory.sites))
         # Half of the cache is divided among the sites: one that stalls keeps no more than its part.
         pinned.most = max(1, self._chunks * weight // (2 * count))
-        return pinned
+        pinned.pulls += 1
+        try:
+            yield pinned
+        finally:
+            pinned.pulls -= 1
+            if not pinned.pulls:
+                del self._pinned[session.id]
 
-    def _is_doubted(self, site: str, request: PullRequest) -> bool:
-        given = self._given.get((site, request.key, request.tensor), 0)
+    def _is_doubted(self, session: bytes, request: PullRequest) -> bool:
+        given = self._given.get((session, request.key, request.tensor), 0)
         if request.start >= given or request.start == request.stop:
             return False
 
@@ -106,8 +121,8 @@ class CachedPulls:
         self.cache.forget(overlaps)
         return True
 
-    def _remember(self, site: str, request: PullRequest, acknowledged: int) -> None:
-        at = site, request.key, request.tensor
+    def _remember(self, session: bytes, request: PullRequest, acknowledged: int) -> None:
+        at = session, request.key, request.tensor
         upto = request.start + acknowledged
         self._given[at] = max(self._given.pop(at, 0), upto)
         if len(self._given) > REMEMBERED:

@@ -61,6 +61,10 @@ class Downward:
             for splice in list(self._tasks.get(site, ())):
                 splice.reset(ResetCode.STALLED, f"{site} stalls its pulls: {reset_of(error)[1]}")
 
+    def took(self, site: str) -> None:
+        """Take note that a site has taken all of a pull: what it did before is forgiven."""
+        self._stalls.pop(site, None)
+
     def _pull(self, channel: Channel, site: Session) -> None:
         request = pull_request(channel, self._limits)
         if request is None:
@@ -74,7 +78,7 @@ class Downward:
         self._turns.ask(turn)
 
     def _join(self, channel: Channel, site: Session) -> None:
-        splice = Splice(channel, lambda _: self._tasks.get(site.peer, {}).pop(splice, None))
+        splice = Splice(channel, lambda _: self._over(site.peer, splice))
         credit = channel.statistics().limit
         leased = channel.topic == PULL_TOPIC  # by reference: what arrives is held elsewhere
         options = OpenOptions(window=credit, urgent=channel.urgent, leased=leased)
@@ -82,6 +86,12 @@ class Downward:
             channel.header = self._earlier(channel.header)
             self._tasks.setdefault(site.peer, {})[splice] = None
         self._go_on(splice, site, options)
+
+    def _over(self, site: str, splice: Splice) -> None:
+        tasks = self._tasks.get(site, {})
+        tasks.pop(splice, None)
+        if not tasks:
+            self._tasks.pop(site, None)
 
     def _go_on(self, splice: Splice, site: Session, options: OpenOptions) -> bool:
         channel = splice.here

@@ -22,10 +22,11 @@ AHEAD: Final = 2  # chunks that are fetched before they are asked for
 class Pinned:
     """How many chunks one site's pulls keep in the cache; at most ``most`` of them."""
 
-    __slots__ = ("_count", "_waiting", "most")
+    __slots__ = ("_count", "_waiting", "most", "pulls")
 
     def __init__(self) -> None:
         self.most = 1
+        self.pulls = 0  # that are under way
         self._count = 0
         self._waiting: list[asyncio.Future[None]] = []
 

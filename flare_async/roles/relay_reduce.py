@@ -12,7 +12,8 @@ from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.directory import Directory
 from flare_async.roles.partial_messages import PARTIAL_SCHEMA, PARTIAL_TASK_SCHEMA
-from flare_async.roles.relay_sum import RelaySum, SumSetting
+from flare_async.roles.relay_below import SumSetting
+from flare_async.roles.relay_sum import RelaySum
 from flare_async.wire.frames import ResetCode
 
 __all__ = ["Reducing"]

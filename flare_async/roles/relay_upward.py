@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from flare_async.errors import AckStalled, ChannelReset, FlareError
 from flare_async.limits import Limits
@@ -15,26 +15,33 @@ from flare_async.roles.turns import Turn, Turns
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
-__all__ = ["Upward"]
+__all__ = ["Readers", "Upward"]
+
+
+class Readers(Protocol):
+    """Is told how peers take what they ask for."""
+
+    def stalled(self, site: str, error: FlareError) -> None:
+        """Take note that a peer has stopped taking it."""
+
+    def took(self, site: str) -> None:
+        """Take note that a peer has taken all of one pull."""
 
 
 class Upward:
-    """Answers what peers below pull with what the parent has; a key is what opens it.
-
-    ``on_stalled(peer, error)`` is told when a peer stops taking what it asked for.
-    """
+    """Answers what peers below pull with what the parent has; a key is what opens it."""
 
     def __init__(
         self,
         limits: Limits,
         turns: Turns,
         directory: Directory,
-        on_stalled: Callable[[str, FlareError], None],
+        readers: Readers,
     ) -> None:
         self._limits = limits
         self._turns = turns
         self.directory = directory
-        self.on_stalled = on_stalled
+        self.readers = readers
         self.parent: Session | None = None
 
     def pull(self, channel: Channel) -> None:
@@ -62,8 +69,10 @@ class Upward:
 
         def over(error: FlareError | None) -> None:
             self._turns.over(turn)
-            if error is not None and blames(error, parent):
-                self.on_stalled(peer, error)
+            if error is None:
+                self.readers.took(peer)
+            elif blames(error, parent):
+                self.readers.stalled(peer, error)
 
         splice = Splice(channel, over)
         weight = self.directory.weight(channel.session)

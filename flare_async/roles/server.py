@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from flare_async.net.session import Session
 from flare_async.roles.acceptor import Acceptor
@@ -25,10 +25,19 @@ class Server(Acceptor):
         super().__init__(context, name, "server", relays)
         self.shelf = context.shelf(name)
         self.leftovers = Leftovers()
+        self.wants_logs: dict[
+            str, Callable[[str], None]
+        ] = {}  # by job: whom sites' records are for
 
     def attach(self, session: Session) -> None:
         """Answer pulls of a new session's peer."""
         self.shelf.attach(session)
+
+    def note_logs(self, job: str, site: str) -> None:
+        """Take note that a site has records of a job to tell."""
+        want = self.wants_logs.get(job)
+        if want is not None:
+            want(site)
 
     def readers(self, sites: Iterable[str]) -> list[str]:
         """Return who pulls for ``sites``: they themselves, and the relays that are here."""

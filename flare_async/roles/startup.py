@@ -56,13 +56,14 @@ async def start_sites(
     """
     startup = _Startup(server, notice)
     try:
-        left = await startup.phase("deployment", tuple(sites), startup.deploy)
+        left = await startup.phase("deployment", tuple(dict.fromkeys(sites)), startup.deploy)
         startup.check(left, minimum, required)
         left = await startup.phase("start", left, startup.begin)
         startup.check(left, minimum, required)
     except BaseException:
         startup.call_off()
         raise
+    startup.confirm()
     return StartReport(left, startup.excluded)
 
 
@@ -116,11 +117,9 @@ class _Startup:
         await self._acknowledged(site)
 
     async def begin(self, site: str) -> None:
-        """Tell a site to begin and wait until it has."""
-        messages = self._channels[site]
-        messages.post(Begin())
+        """Tell a site to begin and wait until it has; its channel stays until all have."""
+        self._channels[site].post(Begin())
         await self._acknowledged(site)
-        messages.channel.end()
 
     def check(self, left: Sequence[str], minimum: int, required: Sequence[str]) -> None:
         """Check that those who are left are enough. Raises StartFailed."""
@@ -128,6 +127,12 @@ class _Startup:
         if len(left) < minimum or absent:
             missing = absent or list(self.excluded)
             raise StartFailed(max(minimum, len(required)), left, missing)
+
+    def confirm(self) -> None:
+        """End the channels of those who have begun: the job is on."""
+        for messages in self._channels.values():
+            if messages.channel.is_open:
+                messages.channel.end()
 
     def call_off(self) -> None:
         """Tell everybody that the job is off."""

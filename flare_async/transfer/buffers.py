@@ -83,18 +83,18 @@ class Leases:
     def room(self, start: int, end: int) -> memoryview:
         """Return memory for a range or for its beginning; nothing when too much is leased.
 
-        A range that is leased already has its memory; one that overlaps takes the other's place.
+        What is leased already has its memory, and keeps it: bytes may have been written there of
+        which nobody was told yet.
         """
-        end = min(end, start + BUFFER)
-        lease = self.of(start, end)
+        lease = self.of(start, start + 1)
         if lease is None:
-            self.revoke(start, end)
+            end = min(end, start + BUFFER, *(w.start for w in self._leases if w.start > start))
             buffer = self._pool.lease()
             if buffer is None:
                 return NO_ROOM
             lease = Lease(start, end, buffer)
             self._leases.append(lease)
-        return lease.part(start, end)
+        return lease.part(start, min(end, lease.end))
 
     def of(self, start: int, end: int) -> Lease | None:
         """Return the lease that holds a range."""

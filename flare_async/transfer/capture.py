@@ -39,7 +39,10 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One value as flat bytes; values with the same ``identity`` are the same memory."""
+    """One value as flat bytes; values with the same ``identity`` are the same memory.
+
+    That holds while both values live: afterwards their memory may be another one's.
+    """
 
     spec: TensorSpec
     flat: Bytes
@@ -48,6 +51,9 @@ class Captured:
 
 def capture(name: str, value: object) -> Captured:
     """Return the bytes of an array, tensor or NumPy scalar; contiguous values are shared.
+
+    Other libraries' arrays are taken as what NumPy makes of them: JAX's and TensorFlow's on a CPU
+    without a copy.
 
     Raises:
         TensorFormatError: the value is none of these, or of a type that cannot travel.
@@ -60,6 +66,9 @@ def capture(name: str, value: object) -> Captured:
     tensor = torch_tensor(value)
     if tensor is not None:
         return _capture_torch(name, tensor)
+    foreign = _foreign_array(name, value)
+    if foreign is not None:
+        return _capture_numpy(name, foreign)
     raise TensorFormatError(
         f"tensor {name!r}: {type(value).__name__} is no NumPy array and no torch tensor; "
         "convert it, for instance with numpy.asarray"
@@ -74,6 +83,19 @@ def torch_tensor(value: object) -> torch.Tensor | None:
     return cast("torch.Tensor", value)
 
 
+def _foreign_array(name: str, value: object) -> Array | None:
+    """Return what has the methods of an array as NumPy's own. Raises TensorFormatError."""
+    if isinstance(value, type) or not callable(getattr(value, "__array__", None)):
+        return None
+    try:
+        return np.asarray(value)
+    except Exception as exc:
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        reason = str(exc).partition("\n")[0]
+        problem = f"tensor {name!r}: NumPy cannot read a {kind}: {reason}"
+        raise TensorFormatError(problem) from exc
+
+
 def _capture_numpy(name: str, array: Array) -> Captured:
     dtype = name_of_numpy(array.dtype)
     if dtype is None or isinstance(array, np.ma.MaskedArray):
@@ -81,8 +103,9 @@ def _capture_numpy(name: str, array: Array) -> Captured:
         raise TensorFormatError(f"tensor {name!r}: a {kind} of {array.dtype} cannot travel")
     spec = TensorSpec.checked(name, dtype, array.shape)
     plain = np.asarray(array, dtype=_little(array.dtype), order="C")
-    identity = (address_of(array), dtype, array.shape, array.strides) if array.size else None
-    return Captured(spec, plain.reshape(-1).view(np.uint8), identity)
+    order = array.dtype.byteorder
+    identity = (address_of(array), dtype, order, array.shape, array.strides)
+    return Captured(spec, plain.reshape(-1).view(np.uint8), identity if array.size else None)
 
 
 def address_of(array: Array) -> int:
@@ -109,7 +132,9 @@ def _capture_torch(name: str, tensor: torch.Tensor) -> Captured:
     spec = TensorSpec.checked(name, dtype, _shape_of(dtype, tensor))
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     flat: Bytes = plain.reshape(-1).view(torch.uint8).numpy()
-    identity = (tensor.device, tensor.data_ptr(), dtype, spec.shape, tensor.stride())
+    seen_as = (tensor.is_conj(), tensor.is_neg())  # views of one memory that differ in value
+    place = (tensor.device, tensor.data_ptr())
+    identity = (place, dtype, seen_as, spec.shape, tensor.stride())
     return Captured(spec, flat, identity if tensor.numel() else None)
 
 

@@ -13,7 +13,7 @@ from flare_async.limits import KIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.transfer.content import ContentCache
-from flare_async.transfer.digest import TENSOR_DIGEST
+from flare_async.transfer.digest import CHUNK, TENSOR_DIGEST
 from flare_async.transfer.fetching import Fetching, FetchReport, Retries, translate
 from flare_async.transfer.pull import (
     LAYOUT_BYTES,
@@ -31,7 +31,7 @@ from flare_async.transfer.tensor_pull import TensorPull
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
-__all__ = ["Downloader"]
+__all__ = ["PARALLEL", "Downloader"]
 
 PARALLEL = 16  # tensors under way at once: enough to hide a round trip behind small ones
 WINDOWS = 2  # credit windows of bytes under way besides the tensor that is waited for
@@ -70,13 +70,13 @@ class Downloader:
         and discards the sink.
 
         Raises:
-            OfferGone: the offer's block has ended.
-            OfferNotFound: no such offer for this peer.
+            OfferGone: the offer's block has ended; OfferNotFound: there is none for this peer.
             DigestMismatch: what arrived is not what was sent.
             TensorFormatError: the manifest is malformed.
             TransferError: the sink cannot keep what arrives, or ``only`` names what is not offered.
-            AckStalled: nothing arrived for too long.
-            LinkError: the link was lost.
+            ChannelReset: the owner gave the pull up, for instance because its file cannot be read.
+            AckStalled: nothing arrived for too long; BelowMinRate: too little did.
+            FlareError: the link or the protocol is broken, or the sink refuses what is offered.
         """
         try:
             layout = part_of(await self.layout(session, ref), only)
@@ -138,7 +138,7 @@ class Downloader:
         cut = [data[at : at + TENSOR_DIGEST] for at in range(0, size, TENSOR_DIGEST)]
         known.retain(cut)
         digests = dict(zip((spec.name for spec in offered), cut, strict=True))
-        return [spec for spec in layout.own if not adopted(fetching, spec, digests, known)]
+        return [spec for spec in layout.own if not await adopted(fetching, spec, digests, known)]
 
     async def _pull_all(self, fetching: Fetching, specs: Sequence[TensorSpec]) -> None:
         waiting: deque[TensorPull] = deque()
@@ -177,7 +177,7 @@ def part_of(layout: Layout, only: Collection[str] | None) -> Layout:
     return Layout(specs, {n: t for n, t in layout.aliases.items() if n in wanted})
 
 
-def adopted(
+async def adopted(
     fetching: Fetching, spec: TensorSpec, digests: dict[str, bytes], known: ContentCache
 ) -> bool:
     """Adopt a tensor whose content is here; return whether it was."""
@@ -185,16 +185,47 @@ def adopted(
     view = known.find(digest, spec.nbytes)
     if view is None:
         return False
-    fetching.sink.adopt(spec.name, view)
+    if fetching.stored is None:
+        fetching.sink.adopt(spec.name, view)
+    else:
+        await store(fetching.sink, spec.name, view)
     fetching.adopted_bytes += spec.nbytes
     fetching.digests[spec.name] = digest
     return True
 
 
+async def store(sink: TensorSink, name: str, view: memoryview) -> None:
+    """Write a tensor that is here a chunk at a time: a disk takes its time for each."""
+    for at in range(0, view.nbytes, CHUNK):
+        sink.write(name, at, view[at : at + CHUNK])
+        await asyncio.sleep(0)
+
+
 async def finish(sink: TensorSink) -> None:
-    """End a sink whose every tensor was verified; the disk is waited for in a thread."""
+    """End a sink whose every tensor was verified; the disk is waited for in a thread.
+
+    A file that was in its place already when the fetch was cancelled stays there, whole.
+    """
     if isinstance(sink, StoredSink):
-        # The file must not be closed under the thread that writes it out.
-        with anyio.CancelScope(shield=True):
-            await asyncio.to_thread(sink.settle)
+        await settled(sink)
     sink.finish()
+
+
+async def settled(sink: StoredSink) -> None:
+    """Wait for the thread that writes a file out; when cancelled, do so before anything else.
+
+    The file must not be closed under it. anyio's shield keeps off the scopes of anyio, and not
+    ``asyncio.timeout`` or a task's own ``cancel``.
+    """
+    thread = asyncio.get_running_loop().run_in_executor(None, sink.settle)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not thread.done():
+            try:
+                await asyncio.wait([thread])
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+    if cancelled is None:
+        return thread.result()
+    thread.exception()  # the sink is discarded in any case
+    raise cancelled

@@ -63,24 +63,16 @@ class FixedPoint:
             np.rint(part, out=part)
             yield part
 
-    def checking(self, contribution: Contribution, ignored: Collection[str]) -> Iterator[None]:
-        """Check that an update fits, yielding after every chunk.
+    def check(self, contribution: Contribution, spec: TensorSpec, top: float) -> None:
+        """Check that a tensor of an update fits, whose largest value is ``top``.
 
         Raises:
             UpdateRefused: naming the tensor, its largest value and the most that there may be.
         """
-        source, scratch = contribution.source, new_scratch("float64")
-        for spec in source.specs:
-            if spec.name in ignored or spec.name in source.aliases:
-                continue
-            factor = self.factor(spec.dtype)
-            dtype = dtype_as_added(spec, contribution.kind)
-            for chunk in source.chunks(spec.name):
-                addend = Addend(dtype, chunk, contribution.weight)
-                for part in self.parts(addend, factor, scratch):
-                    largest = float(np.abs(part).max(initial=0.0))
-                    self._check(contribution.site, spec.name, largest, LARGEST // self.sites)
-                yield
+        # Multiplying and rounding keep the order, so the largest value has the largest product.
+        with np.errstate(over="ignore"):
+            product = np.float64(top) * contribution.weight * self.factor(spec.dtype)
+        self._check(contribution.site, spec, float(np.rint(product)), LARGEST // self.sites)
 
     def checking_partial(self, contribution: Contribution) -> Iterator[None]:
         """Check that a partial sum has no more than its sites may bring; yields after each chunk.
@@ -94,16 +86,16 @@ class FixedPoint:
             for chunk in source.chunks(spec.name):
                 numbers = np.frombuffer(chunk, "<i8")
                 low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
-                self._check(contribution.site, spec.name, max(-low, high), most)
+                self._check(contribution.site, spec, max(-low, high), most)
                 yield
 
-    def _check(self, site: str, name: str, largest: float, most: int) -> None:
-        if not largest <= most:
+    def _check(self, site: str, spec: TensorSpec, found: float, most: int) -> None:
+        if not found <= most:
             problem = (
-                f"weight times value is {largest:.3g} steps of 2**-{self.bits}, at most {most:.3g} "
+                f"weight times value is {found:.3g} steps of the fixed point, at most {most:.3g} "
                 f"for each of {self.sites} sites: use fewer scale_bits, or smaller weights"
             )
-            raise UpdateRefused(site, problem, name)
+            raise UpdateRefused(site, problem, spec.name)
 
 
 class ExactSums:

@@ -26,7 +26,7 @@ from flare_async.net.session import Session
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Network
 from flare_async.transfer.content import ContentCache
-from flare_async.transfer.downloader import Downloader
+from flare_async.transfer.downloader import PARALLEL, Downloader
 from flare_async.transfer.file_sink import FileSink
 from flare_async.transfer.file_source import FileSource
 from flare_async.transfer.offer import Offer
@@ -83,7 +83,8 @@ class TensorServer:
         ``readers`` names the peers that may pull, None is everybody who has the reference.
 
         Raises:
-            TensorFormatError: a name or value cannot travel; the message names the key.
+            TensorFormatError: a name or value cannot travel, the message names the key; or there
+                are more tensors than a manifest can list.
         """
         given = tensors if isinstance(tensors, TensorSet) else TensorSet.from_params(tensors)
         offer = self._shelf.put(given, readers=readers)
@@ -103,7 +104,8 @@ class TensorServer:
 
         Raises:
             WorkspaceError: the file cannot be read.
-            TensorFormatError: it is no safetensors file.
+            TensorFormatError: it is no safetensors file, or has more tensors than a manifest can
+                list.
         """
         source = await asyncio.to_thread(FileSource, path, plain_as=plain_as)
         offer = self._shelf.put(source, readers=readers)
@@ -132,11 +134,16 @@ class TensorServer:
 
 
 class TensorReader:
-    """Pulls what a ``TensorServer`` offers. Made by ``reach_tensors``."""
+    """Pulls what a ``TensorServer`` offers. Made by ``reach_tensors``.
+
+    Of downloads that are begun together, as many are under way as the session has channels for;
+    the others wait for one of these to end.
+    """
 
     def __init__(self, session: Session, downloader: Downloader) -> None:
         self._session = session
         self._downloader = downloader
+        self._turns = asyncio.Semaphore(max(1, session.limits.channels // 2 // PARALLEL))
 
     async def download_tensors(
         self,
@@ -153,7 +160,8 @@ class TensorReader:
             FlareError: as ``Downloader.fetch``; ResourceLimit: more than ``memory_bytes``.
         """
         sink = MemorySink(memory_bytes=memory_bytes)
-        await self._downloader.fetch(self._session, ref, sink, known=known)
+        async with self._turns:
+            await self._downloader.fetch(self._session, ref, sink, known=known)
         return sink.tensors
 
     async def download_file(
@@ -172,7 +180,8 @@ class TensorReader:
             FlareError: as ``Downloader.fetch``; ResourceLimit: more than ``max_bytes``.
         """
         sink = FileSink(path, plain=plain, max_bytes=max_bytes)
-        await self._downloader.fetch(self._session, ref, sink)
+        async with self._turns:
+            await self._downloader.fetch(self._session, ref, sink)
         return sink.path
 
 

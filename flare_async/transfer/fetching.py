@@ -11,7 +11,7 @@ from flare_async.errors import AckStalled, ChannelReset, FlareError, OfferGone, 
 from flare_async.net.backoff import Backoff
 from flare_async.net.session import Session
 from flare_async.transfer.pull import TensorRef
-from flare_async.transfer.sink import PressedSink, TensorSink
+from flare_async.transfer.sink import PressedSink, StoredSink, TensorSink
 from flare_async.wire.frames import ResetCode
 
 __all__ = ["FetchReport", "Fetching", "Retries", "is_stall", "translate"]
@@ -43,6 +43,7 @@ class Fetching:
     ref: TensorRef
     sink: TensorSink
     pressed: PressedSink | None = field(init=False)
+    stored: StoredSink | None = field(init=False)
     pulled_bytes: int = 0
     adopted_bytes: int = 0
     repulled_bytes: int = 0
@@ -51,10 +52,16 @@ class Fetching:
 
     def __post_init__(self) -> None:
         self.pressed = self.sink if isinstance(self.sink, PressedSink) else None
+        self.stored = self.sink if isinstance(self.sink, StoredSink) else None
 
-    def window(self) -> int:
-        """Return the credit for one pull: less while the sink is short of memory."""
+    def window(self, nbytes: int) -> int:
+        """Return the credit for a pull: less while the sink is short of memory.
+
+        What comes by reference comes at once, unless a disk must take it.
+        """
         limits = self.session.limits
+        if self.session.link.by_reference and self.stored is None:
+            return max(nbytes, 1)
         if self.pressed is None:
             return limits.window_bytes
         return max(min(limits.frame_bytes, limits.window_bytes), self.credit(limits.window_bytes))
@@ -76,7 +83,7 @@ class Fetching:
 
 
 class Retries:
-    """Tries of one tensor without progress: at most ``max_resends``, with longer pauses each."""
+    """Tries in a row without progress: at most ``max_resends``, with longer pauses each."""
 
     __slots__ = ("_backoff", "_most")
 
@@ -89,6 +96,10 @@ class Retries:
         if self._backoff.tries >= self._most:
             raise error
         await anyio.sleep(self._backoff.pause())
+
+    def moved(self) -> None:
+        """Begin to count anew: something was to be had."""
+        self._backoff.reset()
 
 
 def is_stall(error: FlareError) -> bool:

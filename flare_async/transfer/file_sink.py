@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from flare_async.errors import ResourceLimit, TensorFormatError, TransferError
 from flare_async.limits import MIB
 from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
 from flare_async.transfer.buffers import BufferPool, Leases
-from flare_async.transfer.files import ALIASES_KEY
-from flare_async.transfer.manifest import Manifest
+from flare_async.transfer.manifest import Manifest, tied_text
 from flare_async.transfer.new_file import NewFile
 from flare_async.transfer.spec import TensorSpec
 
@@ -144,25 +142,26 @@ class FileSink:
         self._opened().place()
 
     def finish(self) -> None:
-        """End; ``settle`` has been called.
+        """End, once ``settle`` has put the file in its place.
 
         Raises:
             TransferError: bytes are missing, or the file is not in its place.
         """
+        self._arrivals.check_whole()
+        if not self._opened().placed:
+            raise TransferError(f"{self.path}: is whole, but not in its place")
         self._arrivals.finish()
         self._close()
 
     def discard(self) -> None:
-        """Let go of what is not finished; a finished file stays."""
-        if self._arrivals.state is not SinkState.FINISHED:
-            self._arrivals.state = SinkState.DISCARDED
+        """Let go of what is not in its place; a file that is stays."""
+        self._arrivals.state = SinkState.DISCARDED
         self._close()
 
     # Internals
 
     def _place(self, own: tuple[TensorSpec, ...], aliases: Mapping[str, str]) -> bytes:
-        text = {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
-        manifest = Manifest(own, text)
+        manifest = Manifest(own, tied_text(aliases))
         header = manifest.header()
         self._starts = {n: len(header) + begin for n, (begin, _) in manifest.offsets.items()}
         return header

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +14,19 @@ import numpy as np
 
 from flare_async.errors import TensorFormatError, WorkspaceError
 from flare_async.limits import MIB
-from flare_async.transfer.manifest import Manifest
+from flare_async.transfer.manifest import ALIASES_KEY, Manifest, tied_text
 from flare_async.transfer.spec import TensorSpec, check_layout, checked_name
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["ALIASES_KEY", "MAX_HEADER", "FileHeader", "file_chunks", "read_file", "read_header"]
+__all__ = [
+    "MAX_HEADER",
+    "FileHeader",
+    "file_chunks",
+    "open_regular",
+    "read_file",
+    "read_header",
+]
 
-ALIASES_KEY: Final = "aliases"  # of the metadata: a JSON object, tied name to first name
 MAX_HEADER: Final = 100 * MIB  # what the safetensors library accepts
 _PREFIX: Final = 8
 
@@ -34,9 +42,7 @@ def file_chunks(
     Raises:
         TensorFormatError: metadata is no text.
     """
-    text = dict(metadata or {})
-    if tensors.aliases:
-        text[ALIASES_KEY] = json.dumps(dict(tensors.aliases), sort_keys=True)
+    text = {**(metadata or {}), **tied_text(tensors.aliases)}
     own = tuple(spec for spec in tensors.specs if spec.name not in tensors.aliases)
     manifest = Manifest(own, text)
     yield manifest.header()
@@ -54,10 +60,24 @@ def read_file(path: Path | str) -> TensorSet:
     """
     place = Path(path)
     try:
-        with place.open("rb") as file:
+        with os.fdopen(open_regular(place), "rb") as file:
             return _read(file, place)
     except OSError as exc:
         raise WorkspaceError("path", str(path), f"cannot be read: {exc}") from exc
+
+
+def open_regular(path: Path) -> int:
+    """Return a descriptor for reading: never of a pipe, which might never open, or of a folder.
+
+    Raises:
+        OSError: the system refuses, or it is no regular file.
+    """
+    # Not blocking: whoever opens a pipe would wait for its writer before it could be told apart.
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError("is no regular file")
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +115,7 @@ def read_header(file: BinaryIO, place: Path, size: int) -> FileHeader:
 
 
 def _read(file: BinaryIO, place: Path) -> TensorSet:
-    header = read_header(file, place, place.stat().st_size)
+    header = read_header(file, place, os.fstat(file.fileno()).st_size)
     manifest = header.manifest
     block = np.fromfile(file, np.uint8, manifest.nbytes)
     if block.size != manifest.nbytes:

@@ -6,6 +6,8 @@ their order, and never on the framework, the transport, the worker or the size o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -33,10 +35,12 @@ __all__ = [
     "accumulator_dtype",
     "is_always_finite",
     "is_summable",
+    "largest",
     "narrow",
     "new_scratch",
     "not_finite",
     "values_nbytes",
+    "weigh",
     "widen",
 ]
 
@@ -141,6 +145,16 @@ def accumulate(acc: Accumulator, addend: Addend, scratch: Accumulator) -> None:
         np.add(part, product, out=part)
 
 
+def weigh(values: Accumulator, weight: float) -> Iterator[None]:
+    """Make values what ``accumulate`` makes of zeros and them, in place; yields every MiB."""
+    step = CHUNK // values.itemsize
+    for at in range(0, values.size, step):
+        part = values[at : at + step]
+        np.multiply(part, weight, out=part)
+        np.add(part, 0.0, out=part)  # zero plus minus zero is zero
+        yield
+
+
 def narrow(dtype: str, values: Accumulator) -> npt.NDArray[np.generic]:
     """Return the accumulator's values in the tensor's type.
 
@@ -177,6 +191,30 @@ def _to_integers(values: Accumulator, target: np.dtype[np.generic]) -> npt.NDArr
 def is_always_finite(dtype: str) -> bool:
     """Return whether every pattern of that type is a finite value."""
     return dtype not in {"BOOL", "BF16", "F16", "F32", "C64", "F64", *FLOAT8}
+
+
+def largest(dtype: str, chunk: memoryview) -> float:
+    """Return the largest absolute value of a chunk; what is not finite, or no truth value, is NaN.
+
+    Raises:
+        TensorFormatError: values of that type cannot be summed.
+    """
+    if dtype in {"BF16", "F16"}:  # without their signs, patterns are in the order of the values
+        top = (np.frombuffer(chunk, "<u2") & 0x7FFF).max(initial=0)
+        found = float(widen(dtype, np.array([top], "<u2").view(np.uint8).data)[0])
+    else:
+        values = present(dtype, chunk) if dtype in FLOAT8 else widen(dtype, chunk)
+        low, high = values.min(initial=0).item(), values.max(initial=0).item()
+        found = float(high if high != high or high >= -low else -low)
+    wrong = not math.isfinite(found) or (dtype == "BOOL" and found > 1)
+    return math.nan if wrong else found
+
+
+def present(dtype: str, chunk: memoryview) -> npt.NDArray[np.float32]:
+    """Return the values of an eight-bit type that a chunk has, once each."""
+    seen = np.zeros(256, np.bool_)
+    seen[np.frombuffer(chunk, np.uint8)] = True
+    return widen_table(dtype)[seen]
 
 
 def not_finite(dtype: str, chunk: memoryview) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flare_async.errors import LocalProtocolError
+from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.net.inflow import Chunk
 from flare_async.transfer.digest import TensorHasher
 from flare_async.transfer.sink import TensorSink
@@ -46,6 +46,8 @@ class Landing:
             FlareError: the sink refuses them.
         """
         at = self._base + offset
+        if at + length > self.stop:
+            return None  # the bytes come to ``take``, which blames the peer
         if self._pieces:
             start, view = self._pieces[-1]
             if start <= at < start + len(view):
@@ -80,10 +82,12 @@ class Landing:
         """Hash and hand on bytes that arrived in memory of their own.
 
         Raises:
+            RemoteProtocolError: more bytes came than were asked for.
             FlareError: the sink cannot keep them.
         """
         self._pieces.clear()
         data = memoryview(payload)
+        check_end(self._name, self.have + data.nbytes, self.stop)
         if self._hasher is not None:
             self._hasher.update(data)
         self._sink.write(self._name, self.have, data)
@@ -117,11 +121,21 @@ class Adoption:
         """Adopt a payload that is the whole tensor; write down any other.
 
         Raises:
+            RemoteProtocolError: more bytes came than were asked for.
             FlareError: the sink cannot keep it.
         """
         data = memoryview(payload)
+        check_end(self._name, self.have + data.nbytes, self.stop)
         if len(data) == self.stop and not self.have:
             self._sink.adopt(self._name, data)
         else:
             self._sink.write(self._name, self.have, data)
         self.have += len(data)
+
+
+def check_end(name: str, end: int, stop: int) -> None:
+    """Refuse bytes beyond what was asked for. Raises RemoteProtocolError."""
+    if end > stop:
+        raise RemoteProtocolError(
+            "too_long", f"tensor {name!r}: bytes up to {end}, {stop} were asked"
+        )

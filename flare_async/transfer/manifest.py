@@ -18,8 +18,9 @@ from flare_async.transfer.dtypes import dtype_of
 from flare_async.transfer.spec import RESERVED_NAME, TensorSpec, check_layout
 from flare_async.wire.fields import shown
 
-__all__ = ["Manifest"]
+__all__ = ["ALIASES_KEY", "Manifest", "tied_text"]
 
+ALIASES_KEY: Final = "aliases"  # of the metadata: a JSON object, tied name to first name
 _PREFIX: Final = 8  # the header's length, little-endian
 _ALIGNMENT: Final = 8
 _FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
@@ -97,6 +98,11 @@ class Manifest:
         if len(document) > max_tensors:
             raise TensorFormatError(f"header: {len(document)} tensors, {max_tensors} allowed")
         return cls(_placed(document), metadata, placed=True)
+
+
+def tied_text(aliases: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that says which names are tied to which; none if there are none."""
+    return {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
 
 
 def _document(data: bytes | memoryview, max_bytes: int) -> dict[str, object]:

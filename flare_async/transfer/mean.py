@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from flare_async.errors import LocalProtocolError, TransferError, UpdateRefused
 from flare_async.limits import Limits
 from flare_async.model import ParamsType
 from flare_async.transfer.mean_gate import MeanGate
+from flare_async.transfer.mean_look import Looks
 from flare_async.transfer.mean_options import MeanOptions, MeanStatistics, SumRules
 from flare_async.transfer.ordered_sum import OrderedSum, Waiting
-from flare_async.transfer.staging import StagedUpdate, StagingArea
-from flare_async.transfer.sums import Contribution, Share
+from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.staging import StagedUpdate
+from flare_async.transfer.staging_area import StagingArea
+from flare_async.transfer.sums import Contribution, Share, as_plain
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["MeanOptions", "MeanStatistics", "WeightedMean"]
+
+LabelledCheck = Callable[[str, Sequence[TensorSpec]], None]
 
 
 class WeightedMean:
     """Sums updates in the order of the cohort and divides by their weight.
 
-    Memory is one accumulator of the model plus what is staged. ``commit`` does the arithmetic
-    that has become possible at once; ``committing`` does the same in steps of a chunk. An update
-    that is DIFF adds its mean to the model.
+    Memory is one accumulator of the model plus what is staged. ``commit`` adds at once what can be
+    added, ``committing`` in steps of a chunk. The mean of DIFF updates is added to the model.
 
     Raises:
         ConfigError: an option cannot be used with this model.
@@ -57,14 +61,9 @@ class WeightedMean:
     @property
     def statistics(self) -> MeanStatistics:
         """What was taken in so far."""
-        area = self._area
-        return MeanStatistics(
-            tuple(self._sum.sites),
-            self._sum.weight,
-            area.peak_bytes,
-            area.spilled_bytes,
-            area.referenced_bytes,
-        )
+        taken, area = self._sum, self._area
+        nbytes = (area.peak_bytes, area.spilled_bytes, area.referenced_bytes)
+        return MeanStatistics(tuple(taken.sites), taken.weight, *nbytes)
 
     def group(self, groups: Sequence[Sequence[str]]) -> SumRules | None:
         """Add by these groups, each of which may come as a partial sum.
@@ -94,25 +93,24 @@ class WeightedMean:
         """
         self._expect_running()
         self._sum.cursor.require_open(site)
-        update = StagedUpdate(self._area, lambda specs: self._gate.check_specs(site, specs))
         kind = kind or self._options.params_type
-        self._sum.put(update, Contribution(site, weight, kind, update))
+        update = self._new_update(site, site, self._gate.check_specs, self._gate.looks(kind))
+        self._sum.put(update, Contribution(site, as_plain(weight), kind, update))
         return update
 
     def stage_partial(self, shares: Sequence[Share]) -> StagedUpdate:
         """Return the sink for the partial sum of some sites, which is admitted whole or not at all.
 
         Raises:
-            LocalProtocolError: one of them is not of the cohort or settled, or there is none, or
-                the mean has ended.
+            LocalProtocolError: there is none, one is not of the cohort or settled, or the mean has
+                ended.
         """
         self._expect_running()
         ordered = self._sum.in_order(shares)
         site = ordered[0].site
         label = f"the sum of {len(ordered)} sites from {site} on"
-        update = StagedUpdate(
-            self._area, lambda specs: self._gate.check_partial_specs(label, specs)
-        )
+        looks = None if self._options.exact else self._gate.looks(ParamsType.FULL)
+        update = self._new_update(site, label, self._gate.check_partial_specs, looks)
         weight = 0.0
         for share in ordered:  # one by one, as a group's sum adds them
             weight += share.weight
@@ -131,28 +129,18 @@ class WeightedMean:
             pass
 
     def committing(self, site: str) -> Iterator[None]:
-        """Do what ``commit`` does, yielding after every chunk of a MiB.
+        """Do what ``commit`` does, yielding after every chunk of a MiB; raises as it does.
 
         Leaving it early loses nothing: before the update is admitted, the site stays open; after
         it, the next ``commit`` or ``finish`` goes on where this one stopped.
-
-        Raises:
-            UpdateRefused: it is not admissible; the site is discarded and touched nothing.
-            TransferError: it is not whole, or the spool failed.
-            LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
         """
         yield from self.admitting(site)
         yield from self.summing()
 
     def admitting(self, site: str) -> Iterator[None]:
-        """Admit a whole update, yielding after every chunk of a MiB; ``summing`` then adds it.
+        """Admit a whole update, yielding after chunks; ``summing`` adds it. Raises as ``checking``.
 
         When it returns, the update cannot be discarded any more.
-
-        Raises:
-            UpdateRefused: it is not admissible; the site is discarded and touched nothing.
-            TransferError: it is not whole.
-            LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
         """
         yield from self.checking(site)
         self.accept(site)
@@ -168,22 +156,22 @@ class WeightedMean:
         self._expect_running()
         self._sum.cursor.require_open(site)
         staged = self._whole(site)
-        try:
-            yield from self._gate.checking(staged.contribution)
-        except UpdateRefused:
-            if self._sum.waiting.get(site) is staged:
-                self.discard(site)
-            raise
-        if self._sum.waiting.get(site, staged) is not staged:
-            raise LocalProtocolError(f"{site}: was staged again while it was checked")
+        if staged.contribution.shares:
+            raise LocalProtocolError(f"{site}: a sum of several sites is staged")
+        yield from self._checking(staged, self.discard)
 
     def accept(self, site: str) -> None:
         """Admit an update that ``checking`` has passed; it cannot be discarded any more.
 
         Raises:
-            LocalProtocolError: the site is settled already, or not of the cohort.
+            LocalProtocolError: the site is settled already, or not of the cohort, or nothing of it
+                has passed.
         """
-        self._sum.cursor.commit(site)
+        self._sum.cursor.require_open(site)
+        staged = self._sum.waiting.get(site)
+        if staged is None or not staged.checked or staged.contribution.shares:
+            raise LocalProtocolError(f"{site}: no update of it was checked")
+        self._sum.admit(staged)
 
     def admitting_partial(self, shares: Sequence[Share]) -> Iterator[None]:
         """Admit a whole partial sum, yielding after every chunk: all of its sites at once.
@@ -199,17 +187,8 @@ class WeightedMean:
         staged = self._whole(site)
         if staged.contribution.shares != ordered:
             raise LocalProtocolError(f"{site}: another sum is staged")
-        try:
-            yield from self._gate.checking(staged.contribution)
-        except UpdateRefused:
-            if self._sum.waiting.get(site) is staged:
-                self._sum.forget(site)
-            raise
-        if self._sum.waiting.get(site) is not staged:
-            raise LocalProtocolError(f"{site}: was staged again while it was checked")
-        self._sum.in_order(shares)  # none of them was settled meanwhile
-        for share in ordered:
-            self._sum.cursor.commit(share.site)
+        yield from self._checking(staged, self._sum.forget)
+        self._sum.admit(staged)
 
     def discard(self, site: str) -> None:
         """Settle a site without an update; harmless when it is discarded already.
@@ -250,8 +229,7 @@ class WeightedMean:
     def partial(self) -> TensorSet:
         """Return what ``stage_partial`` of another mean with the same rules takes.
 
-        That is the mean itself, in the model's types, or the int64 sums of an exact one. Raises as
-        ``finish`` does.
+        That is the mean itself, or the int64 sums of an exact one. Raises as ``finish`` does.
         """
         self._end()
         result = self._sum.partial()
@@ -264,6 +242,28 @@ class WeightedMean:
         self._closed = True
         self._sum.forget_all()
         self._area.close()
+
+    def _new_update(
+        self, site: str, label: str, check: LabelledCheck, looks: Looks | None
+    ) -> StagedUpdate:
+        return StagedUpdate(
+            self._area,
+            lambda specs: check(label, specs),
+            looks=looks,
+            lend=lambda name: self._sum.lend(site, name),
+        )
+
+    def _checking(self, staged: Waiting, refuse: Callable[[str], None]) -> Iterator[None]:
+        site, waiting = staged.contribution.site, self._sum.waiting
+        try:
+            yield from self._gate.checking(staged.contribution)
+        except UpdateRefused:
+            if waiting.get(site) is staged:
+                refuse(site)
+            raise
+        if waiting.get(site, staged) is not staged:
+            raise LocalProtocolError(f"{site}: was staged again while it was checked")
+        staged.checked = True
 
     def _whole(self, site: str) -> Waiting:
         self._expect_running()

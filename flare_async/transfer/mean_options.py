@@ -45,8 +45,8 @@ class MeanOptions:
     could make the sum of ``exact_sites`` (default: all of the cohort) too large is refused.
 
     Raises:
-        ConfigError: ``scale_bits`` or ``exact_sites`` is out of range, or ``exact`` has an
-            ``accumulator``.
+        ConfigError: ``scale_bits`` or ``exact_sites`` is out of range, or ``exact`` is no truth
+            value or has an ``accumulator``.
     """
 
     accumulator: str | None = None
@@ -63,6 +63,8 @@ class MeanOptions:
         if type(self.scale_bits) is not int or not 0 <= self.scale_bits <= MOST_BITS:
             problem = f"a whole number from 0 to {MOST_BITS} is needed"
             raise ConfigError("scale_bits", self.scale_bits, problem)
+        if not isinstance(self.exact, bool):
+            raise ConfigError("exact", self.exact, "True or False is needed")
         sites = self.exact_sites
         if sites is not None and (type(sites) is not int or sites < 1):
             raise ConfigError("exact_sites", sites, "a whole number of at least 1 is needed")

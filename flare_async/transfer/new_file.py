@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -20,22 +22,26 @@ class NewFile:
     """Is written at any offset, and then put in the place of ``path``.
 
     Where the system knows nameless files, one that is not finished goes with its process, whatever
-    ends it. Elsewhere it has a name of its own beside ``path``, which ``close`` removes.
+    ends it. Elsewhere it has a name of its own beside ``path``, which ``close`` removes. Who may
+    read and write the file that it replaces may do so afterwards, and nobody else; where a link
+    was, a file is, and what the link named is left alone.
 
     Raises:
-        TransferError: the system refuses to make it.
+        TransferError: the system refuses to make it, or ``path`` is a folder.
     """
 
-    __slots__ = ("_file", "_name", "path")
+    __slots__ = ("_file", "_name", "path", "placed")
 
     def __init__(self, path: Path, nbytes: int) -> None:
         self.path = path
+        self.placed = False
         self._name: Path | None = None
         self._file = _CLOSED
         try:
+            _refuse_folder(path)
             self._file = self._open()
             os.ftruncate(self._file, nbytes)
-        except OSError as exc:
+        except (OSError, OverflowError) as exc:
             self.close()
             raise TransferError(f"{path}: cannot be made: {exc}") from exc
 
@@ -54,13 +60,16 @@ class NewFile:
         """Return bytes that were written.
 
         Raises:
-            TransferError: the system refuses.
+            TransferError: the system refuses, or somebody else has cut the file off.
         """
         data = memoryview(bytearray(nbytes))
         done = 0
         try:
             while done < nbytes:
-                done += read_at(self._file, data[done:], start + done)
+                count = read_at(self._file, data[done:], start + done)
+                if not count:
+                    raise TransferError(f"{self.path}: ends {nbytes - done} bytes too early")
+                done += count
         except OSError as exc:
             raise TransferError(f"{self.path}: cannot be read: {exc}") from exc
         return data
@@ -72,6 +81,7 @@ class NewFile:
             TransferError: the system refuses.
         """
         try:
+            self._keep_mode()
             os.fsync(self._file)
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -79,6 +89,7 @@ class NewFile:
                     self._name = self._link(folder)
                 self._name.replace(self.path)
                 self._name = None
+                self.placed = True
                 os.fsync(folder)
             finally:
                 os.close(folder)
@@ -112,5 +123,25 @@ class NewFile:
         os.link(f"/proc/self/fd/{self._file}", name.name, dst_dir_fd=folder, follow_symlinks=True)
         return name
 
+    def _keep_mode(self) -> None:
+        try:
+            old = self.path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        new = os.fstat(self._file).st_mode
+        if stat.S_ISREG(old) and (old ^ new) & 0o777:  # not every file system knows modes
+            os.fchmod(self._file, old & 0o777)
+
     def _unused(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}-{id(self):x}.part")
+        # Not made of the file's own name: that may be as long as names can be.
+        return self.path.with_name(f".flare-{os.getpid()}-{id(self):x}.part")
+
+
+def _refuse_folder(path: Path) -> None:
+    # Now, and not when all has been transferred. Opened, because that tells without following on.
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    os.close(folder)
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

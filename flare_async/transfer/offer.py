@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flare_async.errors import AckStalled, BelowMinRate, FlareError
+from flare_async.limits import MIB
 from flare_async.net.channel import Channel
 from flare_async.ports import Timer
-from flare_async.transfer.digest import DigestBuilder, tensor_hasher
+from flare_async.transfer.digest import DigestBuilder, TensorHasher, tensor_hasher
 from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.source import TensorSource
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-__all__ = ["Offer"]
+__all__ = ["HASHING", "HASH_STEP", "Offer"]
+
+HASHING: Final = 2  # tensors at a time: the process has few threads, and others need them
+HASH_STEP: Final = 32 * MIB  # bytes that one call in a thread hashes; then others have their turn
 
 Waiter: TypeAlias = "Callable[[], None]"
 
@@ -29,7 +34,8 @@ class Offer:
 
     ``sizes`` are the bytes of the tensors that can be pulled. ``digests`` and ``chunked`` (the
     digests of a tensor's chunks) are filled when somebody needs them. ``hashing`` is who waits for
-    which: one computes it, whoever else asks joins. ``watchers`` are told, by peer, when it is too
+    which: one computes it, whoever else asks joins, a few at a time by ``turns``, which the offers
+    of a shelf share. ``watchers`` are told, by peer, when it is too
     slow or has stalled too often to be served.
     """
 
@@ -46,6 +52,8 @@ class Offer:
     stalls: Counter[str] = field(default_factory=Counter)
     watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
     timers: dict[str, Timer] = field(default_factory=dict)
+    turns: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, HASHING))
+    closed: bool = False
 
     def over(self, channel: Channel, max_resends: int) -> None:
         """Take note that a pull has ended, and of why."""
@@ -60,7 +68,8 @@ class Offer:
             self._tell(peer, error)
 
     def close(self) -> None:
-        """Expect nobody any more."""
+        """Expect nobody any more, and hash nothing more."""
+        self.closed = True
         for timer in self.timers.values():
             timer.cancel()
         self.timers.clear()
@@ -104,7 +113,8 @@ class Offer:
     async def hashed(self, name: str, tasks: TaskGroup, *, chunks: bool = False) -> bytes | None:
         """Return a tensor's digest, or those of its chunks; None if the source fails.
 
-        Waits for a thread that reads the tensor. Cancelling leaves it to the others who wait.
+        Waits for its turn and for a thread that reads the tensor. Cancelling leaves it to the
+        others who wait.
         """
         if not self.knows(name, chunks=chunks):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,29 +133,33 @@ class Offer:
         self.chunked.setdefault(name, built.chunks())
 
     async def _hash(self, name: str, chunks: bool) -> None:
+        built = DigestBuilder() if chunks else tensor_hasher()
         try:
-            if chunks:
-                self.note(name, await asyncio.to_thread(both_digests, self.source, name))
-            else:
-                self.digests[name] = await asyncio.to_thread(digest_of, self.source, name)
+            async with self.turns:
+                pieces = self.source.chunks(name)
+                while not self.closed and await asyncio.to_thread(hash_step, built, pieces):
+                    pass
+            if not self.closed:
+                self._hashed(name, built)
         except (FlareError, OSError):
             pass  # whoever waits finds it unknown
         finally:
             for waiter in self.hashing.pop((name, chunks)):
                 waiter()
 
-
-def digest_of(source: TensorSource, name: str) -> bytes:
-    """Return the digest of one tensor of a source."""
-    hasher = tensor_hasher()
-    for chunk in source.chunks(name):
-        hasher.update(chunk)
-    return hasher.digest()
+    def _hashed(self, name: str, built: DigestBuilder | TensorHasher) -> None:
+        if isinstance(built, DigestBuilder):
+            self.note(name, built)
+        else:
+            self.digests[name] = built.digest()
 
 
-def both_digests(source: TensorSource, name: str) -> DigestBuilder:
-    """Return both kinds of digest of one tensor of a source."""
-    built = DigestBuilder()
-    for chunk in source.chunks(name):
-        built.update(chunk)
-    return built
+def hash_step(built: DigestBuilder | TensorHasher, pieces: Iterator[memoryview]) -> bool:
+    """Hash the next bytes; return whether there may be more."""
+    done = 0
+    for piece in pieces:
+        built.update(piece)
+        done += piece.nbytes
+        if done >= HASH_STEP:
+            return True
+    return False

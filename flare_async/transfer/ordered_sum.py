@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from flare_async.errors import LocalProtocolError
 from flare_async.transfer.cursor import Cursor
@@ -11,18 +13,19 @@ from flare_async.transfer.exact import ExactSums
 from flare_async.transfer.groups import GroupedSums, Groups
 from flare_async.transfer.mean_gate import MeanGate
 from flare_async.transfer.staging import StagedUpdate
-from flare_async.transfer.sums import Contribution, Share, Sums
+from flare_async.transfer.sums import Contribution, Share, Sums, adds_in_place, as_plain
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["OrderedSum", "Waiting"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiting:
-    """An update, or a partial sum, that is staged."""
+    """An update, or a partial sum, that is staged; ``checked`` says that it may be admitted."""
 
     update: StagedUpdate
     contribution: Contribution
+    checked: bool = False
 
 
 class OrderedSum:
@@ -42,6 +45,8 @@ class OrderedSum:
         groups: Sequence[Sequence[str]],
     ) -> None:
         plan, kinds = Groups(order, groups), gate.precisions
+        self._model, self._kinds, self._order = model, kinds, plan.order
+        self._begun = False
         self.cursor = Cursor(plan.order)
         self.waiting: dict[str, Waiting] = {}
         self.sites: list[tuple[str, float]] = []
@@ -67,6 +72,25 @@ class OrderedSum:
         self.forget(contribution.site)
         self.waiting[contribution.site] = Waiting(update, contribution)
 
+    def lend(self, site: str, name: str) -> memoryview | None:
+        """Return memory for a tensor of the site with which the sum will begin, else None.
+
+        It becomes the accumulator when that update is added. Until then nothing is in it but the
+        update, so one that is discarded has touched nothing.
+        """
+        precision = self._kinds.get(name)
+        if precision is None or self._begun or isinstance(self._sums, ExactSums):
+            return None
+        spec, unsettled = self._model.spec(name), self.cursor.open_sites()
+        if not adds_in_place(spec, precision) or unsettled[:1] != [site]:
+            return None
+        for one in self._order:
+            if one == site:
+                break
+            if one in self.waiting:  # admitted, and not yet added
+                return None
+        return np.empty(spec.nbytes, np.uint8).data
+
     def forget(self, site: str) -> None:
         """Discard what waits under a site, if anything does."""
         waiting = self.waiting.pop(site, None)
@@ -85,10 +109,27 @@ class OrderedSum:
         Raises:
             LocalProtocolError: there are none, a site comes twice, is not of the cohort or settled.
         """
-        by_site = {share.site: share for share in shares}
+        by_site = {share.site: replace(share, weight=as_plain(share.weight)) for share in shares}
         if len(by_site) != len(shares):
             raise LocalProtocolError(f"a sum of {len(shares)} updates has {len(by_site)} sites")
         return tuple(by_site[site] for site in self.cursor.in_order(by_site))
+
+    def admit(self, waiting: Waiting) -> None:
+        """Settle the site, or all sites of a partial sum, of what has been checked.
+
+        Raises:
+            LocalProtocolError: one of them is settled already, or it does not wait any more.
+        """
+        first, shares = waiting.contribution.site, waiting.contribution.shares
+        sites = [share.site for share in shares] or [first]
+        if self.waiting.get(first) is not waiting:
+            raise LocalProtocolError(f"{first}: what was checked is gone")
+        for site in sites:
+            self.cursor.require_open(site)
+        for site in sites:
+            if site != first:  # an update that came by itself as well would be added twice
+                self.forget(site)
+            self.cursor.commit(site)
 
     def step(self) -> bool:
         """Add one chunk; False says that the next site in order is not settled.
@@ -103,6 +144,7 @@ class OrderedSum:
             waiting = self.waiting.get(site)
             if waiting is None:  # it was in a partial sum
                 return True
+            self._begun = True
             self._adding = (waiting.contribution, self._sums.adding(waiting.contribution))
         contribution, steps = self._adding
         try:

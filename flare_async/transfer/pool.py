@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 
 from flare_async.transfer.capture import Array, Bytes, address_of, as_array, as_tensor, torch_tensor
+from flare_async.transfer.layers import grouped
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["Framework", "SlotPool"]
 
-Framework = Literal["numpy", "torch"]
+Framework = Literal["numpy", "torch", "tensorflow"]
 
 _ALIGNMENT = 64  # a cache line; also enough for every element type
 
@@ -39,6 +40,8 @@ class SlotPool:
     def take(self, tensors: TensorSet, framework: Framework) -> dict[str, object]:
         """Return a writable copy as NumPy arrays or torch tensors; tied names stay tied.
 
+        For TensorFlow the arrays are in lists, one under the name of each layer.
+
         The former copy's memory is overwritten when names, types and shapes agree, and left to
         whoever still holds it when they do not.
 
@@ -57,7 +60,7 @@ class SlotPool:
             flat = self._slice(spec)
             flat[:] = np.frombuffer(tensors[spec.name], np.uint8)
             params[spec.name] = convert(spec, flat)
-        return params
+        return grouped(params) if framework == "tensorflow" else params
 
     def owns(self, value: object) -> bool:
         """Return whether an array or tensor shares memory with this slot."""

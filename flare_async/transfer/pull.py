@@ -12,7 +12,7 @@ from typing import Self
 from flare_async.errors import TensorFormatError
 from flare_async.limits import KIB, MIB
 from flare_async.transfer.digest import tensor_digest
-from flare_async.transfer.manifest import Manifest
+from flare_async.transfer.manifest import ALIASES_KEY, Manifest, tied_text
 from flare_async.transfer.spec import TensorSpec
 from flare_async.wire.schema import Schema
 
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 PULL_TOPIC = "pull"
-ALIASES_KEY = "aliases"
 LAYOUT_BYTES = 1 * MIB  # the longest manifest that is accepted
 INLINE_LAYOUT = 16 * KIB  # what is parsed on the loop takes about a millisecond
 
@@ -101,9 +100,15 @@ class Printed:
 
     @classmethod
     def of(cls, specs: tuple[TensorSpec, ...], aliases: Mapping[str, str]) -> Self:
-        """Return the printed form of a layout."""
-        metadata = {ALIASES_KEY: json.dumps(dict(aliases), sort_keys=True)} if aliases else {}
-        data = Manifest(specs, metadata).header()
+        """Return the printed form of a layout.
+
+        Raises:
+            TensorFormatError: it is longer than any reader accepts, or a name comes twice.
+        """
+        data = Manifest(specs, tied_text(aliases)).header()
+        if len(data) > LAYOUT_BYTES:
+            problem = f"a manifest of {len(data)} bytes, {LAYOUT_BYTES} can be pulled"
+            raise TensorFormatError(f"{len(specs)} tensors have {problem}")
         sizes = {spec.name: spec.nbytes for spec in specs if spec.name not in aliases}
         digest = tensor_digest(memoryview(data))
         return cls(specs, aliases, data, digest, sizes, sum(sizes.values()))
@@ -116,19 +121,22 @@ class Printed:
 class LayoutCache:
     """Layouts by the digest of their bytes: an unchanged manifest is pulled once.
 
-    What a digest names cannot change, so all roles of a process may share one.
+    What a digest names cannot change, so all roles of a process may share one. It keeps the latest
+    ones, up to ``most`` bytes of manifests (in memory, four times as many), because peers choose
+    what they offer.
     """
 
-    def __init__(self, size: int = 64) -> None:
-        self._size = size
-        self._layouts: OrderedDict[bytes, Layout] = OrderedDict()
+    def __init__(self, most: int = 8 * LAYOUT_BYTES) -> None:
+        self._most = most
+        self._layouts: OrderedDict[bytes, tuple[Layout, int]] = OrderedDict()
 
     def find(self, digest: bytes) -> Layout | None:
         """Return the layout of that digest, if it is known."""
         found = self._layouts.get(digest)
-        if found is not None:
-            self._layouts.move_to_end(digest)
-        return found
+        if found is None:
+            return None
+        self._layouts.move_to_end(digest)
+        return found[0]
 
     async def add(self, digest: bytes, data: bytes) -> Layout:
         """Check and keep a manifest that came from a peer; a long one is parsed in a thread.
@@ -144,8 +152,8 @@ class LayoutCache:
             layout = parse_layout(data)
         else:
             layout = await asyncio.to_thread(parse_layout, data)
-        self._layouts[digest] = layout
-        if len(self._layouts) > self._size:
+        self._layouts[digest] = layout, len(data)
+        while sum(size for _, size in self._layouts.values()) > self._most:
             self._layouts.popitem(last=False)
         return layout
 

@@ -40,7 +40,8 @@ async def bad_ranges(
     ranges: list[tuple[int, int]] = []
     for at in range(0, spec.nbytes, CHUNK):
         stop = min(at + CHUNK, spec.nbytes)
-        theirs = data[at // CHUNK * CHUNK_DIGEST :][:CHUNK_DIGEST]
+        first = at // CHUNK * CHUNK_DIGEST
+        theirs = data[first : first + CHUNK_DIGEST]
         if chunk_digests(fetching.sink.read(spec.name, at, stop - at)) != theirs:
             joined = ranges.pop()[0] if ranges and ranges[-1][1] == at else at
             ranges.append((joined, stop))

@@ -23,12 +23,11 @@ from flare_async.transfer.buffers import BufferPool
 from flare_async.transfer.checked_sink import CheckedSink
 from flare_async.transfer.cursor import Cursor
 from flare_async.transfer.mean import MeanOptions
-from flare_async.transfer.norm import NormLimit
-from flare_async.transfer.precision import excluded_names, precisions
+from flare_async.transfer.mean_gate import MeanGate
 from flare_async.transfer.sink import MemorySink, TensorSink
 from flare_async.transfer.source import MemorySource
 from flare_async.transfer.spec import TensorSpec
-from flare_async.transfer.sums import Contribution, Sums
+from flare_async.transfer.sums import Contribution, Sums, as_plain
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["PullAgain", "RepulledMean"]
@@ -76,12 +75,9 @@ class RepulledMean:
         if self._options.exact:
             raise ConfigError("exact", True, "a mean that is pulled again has no exact sum")
         self._budget = (Limits() if limits is None else limits).staging_bytes
-        self._ignored = excluded_names(model, self._options.exclude)
-        self._precisions = precisions(model, self._options.accumulator, self._ignored)
-        self._admission = Admission(model.specs, aliases=model.aliases, ignored=self._ignored)
-        self._part = Admission(model.specs, allow_missing=True, ignored=self._ignored)
-        most = self._options.max_norm
-        self._norm = None if most is None else NormLimit(most)
+        self._gate = MeanGate(model, self._options, len(order))
+        self._precisions = self._gate.precisions
+        self._part = Admission(model.specs, allow_missing=True)
         self._order = tuple(order)
         self._cursor = Cursor(order)
         self._pool = BufferPool()
@@ -105,10 +101,11 @@ class RepulledMean:
         self._forget(site)
 
         def check(specs: Sequence[TensorSpec]) -> None:
-            self._admission.check_specs(site, specs)
+            self._gate.check_specs(site, specs)
 
-        sink = CheckedSink(site, self._pool, check, self._ignored, norm=self._norm)
-        self._seen[site] = _Seen(sink, weight, kind or self._options.params_type)
+        gate = self._gate
+        sink = CheckedSink(site, self._pool, check, gate.ignored, norm=gate.norm)
+        self._seen[site] = _Seen(sink, as_plain(weight), kind or self._options.params_type)
         return sink
 
     def commit(self, site: str) -> None:
@@ -126,7 +123,7 @@ class RepulledMean:
         if not seen.sink.whole:
             raise TransferError(f"{site}: its update is not whole")
         try:
-            self._admission.check_weight(site, seen.weight)
+            self._gate.check_weight(site, seen.weight)
             self._check_ties(site, seen.sink)
         except UpdateRefused:
             self.discard(site)
@@ -195,29 +192,30 @@ class RepulledMean:
         model = TensorSet.from_views(group, {name: self._model[name] for name in names})
         sums = Sums(model, {name: self._precisions[name] for name in names})
         for site, _ in self.sites:
-            seen = self._admitted[site]
             try:
-                tensors = await self._again(site, seen, names, pull)
+                contribution = await self._again(site, names, pull)
             except FlareError as exc:
                 self.lost[site] = exc
                 del self._admitted[site]
                 return None
-            contribution = Contribution(site, seen.weight, seen.kind, MemorySource(tensors))
             await in_turns(sums.adding(contribution))
         mean = sums.mean()
         return {name: mean[name] for name in names}
 
-    async def _again(self, site: str, seen: _Seen, names: list[str], pull: PullAgain) -> TensorSet:
-        sink = MemorySink()
+    async def _again(self, site: str, names: list[str], pull: PullAgain) -> Contribution:
+        sink, seen = MemorySink(), self._admitted[site]
         await pull(site, names, sink)
         tensors, digests = sink.tensors, seen.sink.digests
+        self._part.check_specs(site, [tensors.spec(name) for name in names if name in tensors])
         for name in names:
             first = seen.sink.aliases.get(name, name)
-            if xxhash.xxh3_128_digest(tensors[name]) != digests[first]:
+            if name not in tensors or xxhash.xxh3_128_digest(tensors[name]) != digests[first]:
                 raise UpdateRefused(site, "has other bytes than when it was admitted", name)
-        # A digest of this kind can be met on purpose: what enters the sum is looked at again.
-        await in_turns(self._part.checking(site, tensors, seen.weight))
-        return tensors
+        # A digest of this kind can be met on purpose, and what an update ties to a tensor that is
+        # excluded has not been looked at: what enters the sum is.
+        contribution = Contribution(site, seen.weight, seen.kind, MemorySource(tensors))
+        await in_turns(self._gate.looking(contribution))
+        return contribution
 
     def _made(self, views: dict[str, memoryview]) -> TensorSet:
         model = self._model
@@ -228,7 +226,7 @@ class RepulledMean:
         digests, aliases = sink.digests, sink.aliases
         for name, first in self._model.aliases.items():
             mine, other = (digests.get(aliases.get(n, n)) for n in (name, first))
-            if None not in {mine, other} and mine != other and name not in self._ignored:
+            if None not in {mine, other} and mine != other and name not in self._gate.ignored:
                 raise UpdateRefused(site, f"has other bytes than {first!r}, its tie", name)
 
     def _forget(self, site: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from flare_async.net.session import Session
 from flare_async.ports import Clock, Random
 from flare_async.transfer.digest import tensor_digest
 from flare_async.transfer.feed import Feed
-from flare_async.transfer.offer import Offer
+from flare_async.transfer.offer import HASH_STEP, HASHING, Offer
 from flare_async.transfer.pull import (
     PULL_SCHEMA,
     PULL_TOPIC,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Offer", "Shelf"]
 
 INLINE_DIGEST = 1 * MIB  # what is hashed on the loop takes at most 0.2 ms
+TOLD = 1024  # digests that are sent together: 32 KiB
 TOMBSTONE_SECONDS = 60.0
 TOMBSTONES = 1024
 
@@ -56,6 +58,8 @@ class Shelf:
         self._offers: dict[str, Offer] = {}
         self._printed: Printed | None = None
         self._gone: OrderedDict[str, float] = OrderedDict()
+        self._feeds: Counter[str] = Counter()
+        self._turns = asyncio.Semaphore(HASHING)
 
     def attach(self, session: Session) -> None:
         """Answer the pulls of this session's peer."""
@@ -73,6 +77,9 @@ class Shelf:
 
         The memory must not change meanwhile. ``readers`` names the peers that may pull, None is
         everybody who has the reference.
+
+        Raises:
+            TensorFormatError: there are more tensors than a manifest can list.
         """
         offer = self.put(tensors, version=version, readers=readers)
         try:
@@ -92,15 +99,19 @@ class Shelf:
 
         ``digests`` are blake3 digests that are known already, of any of the tensors: they are not
         computed again, and what is read from now on must have them.
+
+        Raises:
+            TensorFormatError: there are more tensors than a manifest can list.
         """
-        source = MemorySource(tensors, chunk=1 << 62) if isinstance(tensors, TensorSet) else tensors
+        source = source_of(tensors)
         layout = self._printed
         if layout is None or not layout.shows(source.specs, source.aliases):
             layout = self._printed = Printed.of(source.specs, source.aliases)
         key = self._random.token(16).hex()
         ref = TensorRef(self._owner, key, version, layout.digest, layout.nbytes)
         allowed = None if readers is None else frozenset(readers)
-        offer = self._offers[key] = Offer(ref, source, layout.data, layout.sizes, allowed)
+        offer = Offer(ref, source, layout.data, layout.sizes, allowed, turns=self._turns)
+        self._offers[key] = offer
         offer.digests.update(digests or {})
         return offer
 
@@ -160,14 +171,14 @@ class Shelf:
         offer.served[channel.peer] += request.stop - request.start
         self._opened(channel, offer)
         if not isinstance(source, MemorySource):
-            feed = Feed(channel, offer, request)
+            feed = Feed(channel, offer, request, self._feeds)
             self._tasks.start_soon(feed.run, self._end, name="feed a pull")
             return
         view = source.tensors[name]
         if request.stop > request.start:
             channel.send_soon(view[request.start : request.stop])
-        if size <= INLINE_DIGEST and not (channel.session.link.by_reference or offer.knows(name)):
-            offer.digests[name] = tensor_digest(view)
+        if not channel.session.link.by_reference:
+            hash_short(offer, name)
         self._end(channel, offer, name)
 
     def _end(self, channel: Channel, offer: Offer, name: str) -> None:
@@ -195,12 +206,32 @@ class Shelf:
         channel.end(offer.digests[name])
 
     async def _tell_all(self, channel: Channel, offer: Offer) -> None:
+        told: list[bytes] = []
         for name in offer.sizes:
+            if not offer.knows(name):
+                await asyncio.sleep(0)  # so that many short tensors do not hold the loop up
+                hash_short(offer, name)
+            if len(told) == TOLD or (told and not offer.knows(name)):
+                await channel.send(b"".join(told))  # before a long one is hashed: something moves
+                told.clear()
             digest = await offer.hashed(name, self._tasks)
             if digest is None:
                 raise TransferError(f"tensor {name!r}: cannot be hashed")
-            await channel.send(digest)
+            told.append(digest)
+        await channel.send(b"".join(told))
         channel.end()
+
+
+def source_of(tensors: TensorSet | TensorSource) -> TensorSource:
+    """Return what reads tensors, in the longest pieces that are hashed at once."""
+    return MemorySource(tensors, chunk=HASH_STEP) if isinstance(tensors, TensorSet) else tensors
+
+
+def hash_short(offer: Offer, name: str) -> None:
+    """Make the digest of a short tensor in memory, if it is not known, which costs no thread."""
+    source, short = offer.source, offer.sizes[name] <= INLINE_DIGEST
+    if short and isinstance(source, MemorySource) and not offer.knows(name):
+        offer.digests[name] = tensor_digest(source.tensors[name])
 
 
 def end_hashed(channel: Channel, offer: Offer, name: str) -> None:

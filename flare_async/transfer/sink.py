@@ -154,14 +154,13 @@ class MemorySink:
         """Return writable memory for a range that has not landed.
 
         Raises:
-            TransferError: no such tensor, beyond its end, landed already, or not open.
+            TransferError: no such tensor, beyond its end, landed already, or not open; or there is
+                no memory for the tensor.
         """
         coverage = self._arrivals.missing(name, offset, nbytes)
         view = self._views.get(name)
         if view is None:
-            # Not torch.empty: what NumPy allocates is backed by huge pages where they exist.
-            view = np.empty(coverage.size, np.uint8).data
-            self._views[name] = view
+            view = self._views[name] = _memory(name, coverage.size)
         return view[offset : offset + nbytes]
 
     def landed(self, name: str, offset: int, nbytes: int) -> None:
@@ -233,3 +232,11 @@ class MemorySink:
         self._arrivals.state = SinkState.DISCARDED
         self._views = {}
         self._tensors = None
+
+
+def _memory(name: str, nbytes: int) -> memoryview:
+    # Not torch.empty: what NumPy allocates is backed by huge pages where they exist.
+    try:
+        return np.empty(nbytes, np.uint8).data
+    except MemoryError as exc:  # of a size that a peer named: its pull fails, and nothing else
+        raise TransferError(f"tensor {name!r}: no memory for {nbytes} bytes") from exc

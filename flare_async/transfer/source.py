@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from flare_async.errors import TransferError
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from flare_async.transfer.spec import TensorSpec
     from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["MemorySource", "StoredSource", "TensorSource", "is_stored"]
+__all__ = ["MemorySource", "StoredSource", "TensorSource"]
 
 
 class TensorSource(Protocol):
@@ -41,16 +40,14 @@ class TensorSource(Protocol):
 
 @runtime_checkable
 class StoredSource(Protocol):
-    """A source whose chunks take the disk's time: they are read in a thread."""
+    """A source that takes the disk's time: pulls are fed from ``piece``, in a thread."""
 
-    @property
-    def path(self) -> Path:
-        """Where the bytes are kept."""
+    def piece(self, name: str, start: int, nbytes: int) -> bytes:
+        """Return that many bytes, or those up to the tensor's end.
 
-
-def is_stored(source: TensorSource) -> bool:
-    """Whether chunks are to be read in a thread."""
-    return isinstance(source, StoredSource)
+        Raises:
+            TransferError: as ``TensorSource.chunks``.
+        """
 
 
 class MemorySource:

@@ -27,6 +27,7 @@ MAX_NAME: Final = 512
 MAX_NDIM: Final = 64  # NumPy's own limit
 MAX_NBYTES: Final = 2**53  # the largest size that a double holds exactly
 _SEPARATORS: Final = re.compile(r"[/\\]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 RESERVED_NAME: Final = "__metadata__"  # a safetensors header keeps its free text under it
 
 
@@ -85,16 +86,11 @@ def checked_name(name: object) -> str:
         )
     if name == RESERVED_NAME:
         raise TensorFormatError(f"tensor name {name!r}: is reserved by the format")
-    if any(_is_control(character) for character in name):
+    if _CONTROL.search(name):
         raise TensorFormatError(f"tensor name {name[:40]!r}: has a control character")
     if ".." in name and ".." in _SEPARATORS.split(name):
         raise TensorFormatError(f"tensor name {name[:40]!r}: climbs out of a folder")
     return name
-
-
-def _is_control(character: str) -> bool:
-    code = ord(character)
-    return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
 
 
 def _checked_shape(name: str, shape: object) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ from flare_async.transfer.buffers import BUFFER, BufferPool
 __all__ = ["BUFFER", "Spool", "file_system_of", "pread_into", "read_at", "write_all"]
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")  # absent outside Linux: then nothing is warned of
+# Where blocks can be had at once, for much less than one by one while bytes are written.
+_ALLOCATING: Final = frozenset({"btrfs", "ext4", "xfs"})
 
 
 class Spool:
@@ -31,7 +33,9 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115
         except OSError as exc:
             raise TransferError(f"no spool file in {place}: {exc}") from exc
-        if file_system_on(os.fstat(self._file.fileno()).st_dev) in {"tmpfs", "ramfs"}:
+        kind = file_system_on(os.fstat(self._file.fileno()).st_dev)
+        self._allocates = kind in _ALLOCATING
+        if kind in {"tmpfs", "ramfs"}:
             import structlog
 
             structlog.get_logger(__name__).warning("spool_is_memory", folder=str(place))
@@ -45,11 +49,21 @@ class Spool:
         return self._end
 
     def allocate(self, nbytes: int) -> int:
-        """Return the start of an extent."""
+        """Return the start of an extent.
+
+        Raises:
+            TransferError: the disk is full, where the system tells that before bytes are written.
+        """
         reusable = self._free.get(nbytes)
         if reusable:
             return reusable.pop()
-        start, self._end = self._end, self._end + nbytes
+        start = self._end
+        if self._allocates and nbytes >= BUFFER:
+            try:
+                os.posix_fallocate(self._file.fileno(), start, nbytes)
+            except OSError as exc:
+                raise TransferError(f"spool: no room for {nbytes} bytes: {exc}") from exc
+        self._end += nbytes
         return start
 
     def free(self, start: int, nbytes: int) -> None:

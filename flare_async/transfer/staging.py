@@ -4,81 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from flare_async.errors import TransferError
 from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
 from flare_async.transfer.buffers import Leases
+from flare_async.transfer.mean_look import Looks
 from flare_async.transfer.spec import TensorSpec
-from flare_async.transfer.spool import BUFFER, Spool
+from flare_async.transfer.spool import BUFFER
+from flare_async.transfer.staging_area import StagingArea
 
 __all__ = ["StagedUpdate", "StagingArea"]
 
 SpecsCheck = Callable[[Sequence[TensorSpec]], None]
-_PRESSED = 0.8  # of the budget: from there on less is asked for at a time
-_SHARE = 4  # which part of it
-
-
-class StagingArea:
-    """What all waiting updates of one reducer share: a memory budget and, beyond it, a spool.
-
-    Adopted tensors count as ``referenced_bytes``, not against the budget: their memory is held by
-    whoever offered them all the same.
-    """
-
-    def __init__(self, budget: int, *, folder: Path | None = None) -> None:
-        self._budget = budget
-        self._folder = folder
-        self._spool: Spool | None = None
-        self.memory_bytes = 0
-        self.peak_bytes = 0
-        self.spilled_bytes = 0
-        self.referenced_bytes = 0
-
-    @property
-    def pressed(self) -> bool:
-        """Whether memory is short: most of the budget is taken, or something went to the spool."""
-        return self._spool is not None or self.memory_bytes > _PRESSED * self._budget
-
-    def reserve(self, nbytes: int) -> bool:
-        """Take memory from the budget; False says that the bytes must go to the spool."""
-        if self.memory_bytes + nbytes > self._budget:
-            return False
-        self.memory_bytes += nbytes
-        self.peak_bytes = max(self.peak_bytes, self.memory_bytes)
-        return True
-
-    def release(self, nbytes: int) -> None:
-        """Give memory back to the budget."""
-        self.memory_bytes -= nbytes
-
-    def spool(self) -> Spool:
-        """Return the spool, which is made when it is needed first.
-
-        Raises:
-            TransferError: the system refuses to make a file.
-        """
-        if self._spool is None:
-            self._spool = Spool(self._folder)
-        return self._spool
-
-    def close(self) -> None:
-        """Remove the spool; harmless more than once."""
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
+Lender = Callable[[str], memoryview | None]
+_SHARE = 4  # which part of the usual is asked for while memory is short
 
 
 @dataclass(slots=True)
 class _Place:
-    """Where one tensor's bytes are: in memory, or in the spool from ``extent`` on."""
+    """Where one tensor's bytes are: in memory, lent or not, or in the spool from ``extent`` on."""
 
     nbytes: int
     view: memoryview | None = None
     extent: int | None = None
     reserved: bool = False
+    lent: bool = False
     leases: Leases | None = None
 
 
@@ -86,14 +38,24 @@ class StagedUpdate:
     """One site's update as a sink while it arrives, and as a source once it is whole.
 
     Whether a tensor is in memory or in the spool is decided when its first bytes are asked for.
-    Of a tensor in the spool at most a MiB is leased at a time, and of all of them 15.
+    Of a tensor in the spool at most a MiB is leased at a time, and of all of them 15. ``lend`` may
+    have memory for a tensor that is not of the budget; ``taken`` gives it back with what landed.
     """
 
-    __slots__ = ("_area", "_arrivals", "_check", "_places")
+    __slots__ = ("_area", "_arrivals", "_check", "_lend", "_looks", "_places")
 
-    def __init__(self, area: StagingArea, check: SpecsCheck | None = None) -> None:
+    def __init__(
+        self,
+        area: StagingArea,
+        check: SpecsCheck | None = None,
+        *,
+        looks: Looks | None = None,
+        lend: Lender | None = None,
+    ) -> None:
         self._area = area
         self._check = check
+        self._looks = looks
+        self._lend = lend
         self._arrivals = Arrivals()
         self._places: dict[str, _Place] = {}
 
@@ -153,8 +115,10 @@ class StagedUpdate:
         place = self._places[name]
         if place.extent is not None and nbytes:
             self._spill(name, place, offset, nbytes)
-        elif place.view is None and nbytes:
+        elif nbytes and place.view is None:
             raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
+        elif place.view is not None:
+            self._see(name, offset, place.view[offset : offset + nbytes])
         coverage.add(offset, offset + nbytes)
 
     def write(self, name: str, offset: int, data: memoryview) -> None:
@@ -170,6 +134,7 @@ class StagedUpdate:
         elif place.extent is not None:
             self._leases(place).revoke(offset, offset + data.nbytes)
             self._area.spool().write(place.extent + offset, data)
+        self._see(name, offset, data)
         coverage.add(offset, offset + data.nbytes)
 
     def read(self, name: str, offset: int, nbytes: int) -> memoryview:
@@ -197,6 +162,8 @@ class StagedUpdate:
         view = self._places[name].view
         if view is not None and view.readonly:
             raise TransferError(f"tensor {name!r}: was adopted, its memory is not ours")
+        if self._looks is not None:
+            self._looks.forget(name)
         coverage.remove(offset, offset + nbytes)
 
     def adopt(self, name: str, view: memoryview) -> None:
@@ -243,11 +210,37 @@ class StagedUpdate:
             return (view[at : at + BUFFER] for at in range(start, place.nbytes, BUFFER))
         return self._spooled(place, start) if place.extent is not None else iter(())
 
+    def largest(self, name: str) -> float | None:
+        """Return the largest absolute value of a tensor, if it was looked at as it landed."""
+        first = self.aliases.get(name, name)
+        place = self._places.get(first)
+        if place is None or self._looks is None or first != name:
+            return None
+        return self._looks.of(name, place.nbytes)
+
+    def taken(self, name: str) -> memoryview | None:
+        """Return the lent memory of a tensor, to be overwritten; None where there was none.
+
+        Raises:
+            TransferError: the update is not whole.
+        """
+        self._arrivals.expect(SinkState.FINISHED, f"tensor {name!r}")
+        place = self._places.get(name)
+        return place.view if place is not None and place.lent else None
+
+    def _see(self, name: str, offset: int, data: memoryview) -> None:
+        if self._looks is not None:
+            self._looks.see(name, offset, data)
+
     def _settled(self, name: str) -> _Place:
         place = self._places[name]
         if place.view is not None or place.extent is not None:
             return place
-        if self._area.reserve(place.nbytes):
+        # What is tied is read again under its other names, when this memory is a sum already.
+        lent = None if self._lend is None or self.aliases else self._lend(name)
+        if lent is not None:
+            place.view, place.lent = lent, True
+        elif self._area.reserve(place.nbytes):
             place.reserved = True
             place.view = np.empty(place.nbytes, np.uint8).data
         else:
@@ -267,7 +260,8 @@ class StagedUpdate:
             self._area.spool().free(place.extent, place.nbytes)
         if place.leases is not None:
             place.leases.clear()
-        place.view, place.extent, place.reserved, place.leases = None, None, False, None
+        place.view, place.extent, place.leases = None, None, None
+        place.reserved = place.lent = False
 
     def _spill(self, name: str, place: _Place, offset: int, nbytes: int) -> None:
         end = offset + nbytes
@@ -275,7 +269,9 @@ class StagedUpdate:
         lease = leases.of(offset, end)
         if lease is None or place.extent is None:
             raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
-        self._area.spool().write(place.extent + offset, lease.part(offset, end))
+        data = lease.part(offset, end)
+        self._area.spool().write(place.extent + offset, data)
+        self._see(name, offset, data)
         leases.landed(lease, nbytes)
 
     def _spooled(self, place: _Place, start: int) -> Iterator[memoryview]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,14 +18,16 @@ from flare_async.transfer.kernel import (
     narrow,
     new_scratch,
     values_nbytes,
+    weigh,
 )
 from flare_async.transfer.source import TensorSource
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Contribution", "Share", "Sums", "dtype_as_added"]
+__all__ = ["Contribution", "Lent", "Share", "Sums", "adds_in_place", "as_plain", "dtype_as_added"]
 
 
+_IN_PLACE: Final = {("F32", "float32"), ("C64", "float32"), ("F64", "float64")}
 _SIGNED: Final = {"U8": "I8", "U16": "I16", "U32": "I32", "U64": "I64"}
 
 
@@ -47,6 +49,14 @@ class Contribution:
     kind: ParamsType
     source: TensorSource
     shares: tuple[Share, ...] = ()
+
+
+@runtime_checkable
+class Lent(Protocol):
+    """A source whose tensors may be in memory that was lent to become the accumulator."""
+
+    def taken(self, name: str) -> memoryview | None:
+        """Return that memory, to be overwritten; None where there is none."""
 
 
 class Sums:
@@ -103,6 +113,10 @@ class Sums:
         return TensorSet.from_views(self._model.specs, views, self._model.aliases)
 
     def _adding(self, spec: TensorSpec, contribution: Contribution) -> Iterator[None]:
+        lent = self._lent(spec, contribution)
+        if lent is not None:
+            yield from weigh(lent, contribution.weight)
+            return
         acc = self._accumulator(spec)
         scratch = self._scratch[self._precisions[spec.name]]
         dtype = dtype_as_added(spec, contribution.kind)
@@ -113,6 +127,18 @@ class Sums:
             accumulate(acc[at:end], Addend(dtype, chunk, contribution.weight), scratch)
             at = end
             yield
+
+    def _lent(self, spec: TensorSpec, contribution: Contribution) -> Accumulator | None:
+        """Return a tensor of the first update as the accumulator that it is in already."""
+        source = contribution.source
+        if spec.name in self._sums or not isinstance(source, Lent):
+            return None
+        view = source.taken(spec.name)
+        if view is None:
+            return None
+        acc: Accumulator = np.frombuffer(view, self._precisions[spec.name])
+        self._sums[spec.name] = acc
+        return acc
 
     def _accumulator(self, spec: TensorSpec) -> Accumulator:
         acc = self._sums.get(spec.name)
@@ -129,7 +155,7 @@ class Sums:
             share = self._diff_weight / self._weight
             addend = Addend(spec.dtype, self._model[spec.name], share)
             accumulate(acc, addend, self._scratch[self._precisions[spec.name]])
-        if (spec.dtype, acc.itemsize) in {("F32", 4), ("C64", 4), ("F64", 8)}:
+        if adds_in_place(spec, self._precisions[spec.name]):
             return acc.view(np.uint8).data
         result = np.empty(spec.nbytes, np.uint8)
         width = values_nbytes(spec.dtype)
@@ -140,6 +166,16 @@ class Sums:
         return result.data
 
 
+def adds_in_place(spec: TensorSpec, precision: Precision) -> bool:
+    """Return whether a tensor has the very type of its accumulator."""
+    return (spec.dtype, precision) in _IN_PLACE
+
+
 def dtype_as_added(spec: TensorSpec, kind: ParamsType) -> str:
     """Return as what type the values of an update are read."""
     return _SIGNED.get(spec.dtype, spec.dtype) if kind is ParamsType.DIFF else spec.dtype
+
+
+def as_plain(weight: float) -> float:
+    """Return a number of NumPy's as Python's own: the former would choose the type of a product."""
+    return weight.item() if isinstance(weight, np.generic) else weight

@@ -29,13 +29,11 @@ class RangePull:
 
     __slots__ = ("_began", "_channel", "_fetching", "_landing", "_name", "_retries")
 
-    def __init__(
-        self, fetching: Fetching, name: str, landing: Landing | Adoption, retries: Retries
-    ) -> None:
+    def __init__(self, fetching: Fetching, name: str, landing: Landing | Adoption) -> None:
         self._fetching = fetching
         self._name = name
         self._landing = landing
-        self._retries = retries
+        self._retries = Retries(fetching.session)
         self._began = 0
         self._channel: Channel | None = None
 
@@ -46,9 +44,7 @@ class RangePull:
         start, stop = landing.have, landing.stop
         self._began = start
         request = PULL_SCHEMA.encode(PullRequest(fetching.ref.key, self._name, start, stop))
-        by_reference = fetching.session.link.by_reference
-        window = max(stop - start, 1) if by_reference else fetching.window()
-        options = OpenOptions(end=True, leased=True, window=window)
+        options = OpenOptions(end=True, leased=True, window=fetching.window(stop - start))
         self._channel = fetching.session.open(PULL_TOPIC, request, options)
         self._channel.lease_from(landing, stop - start)
 
@@ -64,6 +60,8 @@ class RangePull:
                     raise (translate(exc) if isinstance(exc, ChannelReset) else exc) from exc
                 if self._landing.have == self._began:
                     await self._retries.pause(exc)
+                else:
+                    self._retries.moved()
                 self.start()
                 continue
             self._check_length()
@@ -90,7 +88,7 @@ class TensorPull:
     def __init__(self, fetching: Fetching, spec: TensorSpec) -> None:
         self.spec = spec
         self._fetching = fetching
-        self._retries = Retries(fetching.session)
+        self._retries = Retries(fetching.session)  # of a tensor that came damaged: never forgotten
         self._hasher: TensorHasher | None = None
         self._pull: RangePull | None = None
 
@@ -136,7 +134,7 @@ class TensorPull:
         return Landing(self._fetching.sink, self.spec.name, 0, self.spec.nbytes, hasher), hasher
 
     def _begin(self, landing: Landing | Adoption) -> None:
-        self._pull = RangePull(self._fetching, self.spec.name, landing, self._retries)
+        self._pull = RangePull(self._fetching, self.spec.name, landing)
         self._pull.start()
 
     async def _finished(self) -> bytes:

@@ -55,13 +55,13 @@ class TensorSet(Mapping[str, memoryview]):
         specs: list[TensorSpec] = []
         views: dict[str, memoryview] = {}
         aliases: dict[str, str] = {}
-        first: dict[object, str] = {}
+        first: dict[object, tuple[str, object]] = {}  # values live: their memory is not reused
         for name, value in params.items():
             captured = capture(name, value)
             specs.append(captured.spec)
             known = name
             if captured.identity is not None:
-                known = first.setdefault(captured.identity, name)
+                known, _ = first.setdefault(captured.identity, (name, value))
             if known != name:
                 aliases[name] = known
             views[name] = views[known] if known != name else captured.flat.data.toreadonly()

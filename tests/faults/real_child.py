@@ -10,14 +10,18 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 
 import structlog
 
-from flare_async.limits import MIB, Limits
+from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.registry import Transports
+from flare_async.roles.round import RoundTask
+from flare_async.transfer.mean import MeanOptions, WeightedMean
 from tests.faults.real_ends import acceptor
 from tests.faults.real_shelf import ShelfOf, tensors
 from tests.faults.real_world import Validates, model, until, world
+from tests.roles.federation import Trains
 from tests.transports.loops import LOOPS
 
 SITES = ("a", "b", "c")
@@ -31,7 +35,19 @@ STOPPED = {
     "retry_cap": 4.0,
     "session_grace": 20.0,
 }
+# A killed site is missed after 2 s, and its windows are small beside what it uploads.
+KILLED = STOPPED | {
+    "heartbeat_interval": 0.5,
+    "handshake_timeout": 2.0,
+    "send_timeout": 2.0,
+    "retry_cap": 1.0,
+    "session_grace": 2.0,
+    "window_bytes": 256 * KIB,
+    "link_bytes": MIB,
+    "frame_bytes": 64 * KIB,
+}
 NOWHERE = "tcp://127.0.0.1:0"
+PRESSED_KIB = 16 * KIB  # a model four times as large as what is staged
 FEW = 48  # descriptors
 
 
@@ -114,6 +130,40 @@ async def client(name: str, address: str, seconds: str) -> None:
         say(made.left[name], *made.context.lag.blocked)
 
 
+async def uploads(name: str, address: str, step: str, weight: str) -> None:
+    """Be a site that adds a number, until the server says goodbye or this process is killed."""
+    limits = Limits(**KILLED)
+    async with world((), Transports(limits), limits, address=NOWHERE, seed=name) as made:
+        made.start(name, Trains(float(step), weight=float(weight)), address=address)
+        say("started")
+        await until(lambda: made.left.get(name) not in {None, "running"}, seconds=60.0)
+
+
+async def aggregates(staging: str) -> None:
+    """Be a server of four sites with so many MiB to stage in; tell bits, bytes and memory."""
+    limits = Limits(**KILLED | {"staging_bytes": int(staging) * MIB, "stall_timeout": 10.0})
+    sites = ("slow", "s1", "s2", "s3")
+    async with world(sites, Transports(limits), limits, address=NOWHERE, seed="child") as made:
+        say(made.address)
+        await made.server.wait_for(sites, 4)
+        before = most_resident()
+        tensors = model(PRESSED_KIB)
+        options = MeanOptions(accumulator="float32")
+        with WeightedMean(tensors, order=sites, limits=limits, options=options) as mean:
+            task = RoundTask("job", 0, 1, keep_until="received")
+            async with made.cohort.round(task, tensors, reducer=mean) as updates:
+                say(len([site async for site, _ in updates]))
+            counted = mean.statistics
+            digest = mean.finish().model_digest()
+        say(digest, counted.staged_bytes, counted.spilled_bytes, most_resident() - before)
+
+
+def most_resident() -> int:
+    """Return the most bytes of memory that this process has had so far."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * KIB
+
+
 async def blocks(seconds: str) -> None:
     """Be a server whose user code keeps the loop to itself once a round."""
     limits = Limits(**STOPPED)
@@ -170,7 +220,9 @@ def exhaust() -> list[int]:
             return taken
 
 
-PROGRAMS = {one.__name__: one for one in (offers, server, client, blocks, descriptors)}
+PROGRAMS = {
+    one.__name__: one for one in (offers, server, client, uploads, aggregates, blocks, descriptors)
+}
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

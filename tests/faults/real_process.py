@@ -43,6 +43,11 @@ class Child:
         """Let it go on."""
         self._process.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """End it at once; harmless when it has ended."""
+        if self._process.returncode is None:
+            self._process.kill()
+
     async def ended(self) -> int:
         """Wait for its end; return its exit code."""
         with anyio.fail_after(SECONDS):

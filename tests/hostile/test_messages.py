@@ -10,8 +10,8 @@ import pytest
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import MIB, Limits
-from flare_async.roles.messages import OFFER_SCHEMA, TASK_SCHEMA, TaskOffer
-from flare_async.transfer.pull import PULL_SCHEMA
+from flare_async.roles.messages import OFFER_SCHEMA, TASK_SCHEMA, TaskOffer, TaskResult
+from flare_async.transfer.pull import PULL_SCHEMA, TensorRef
 from flare_async.wire.frames import Open
 from flare_async.wire.head import Kind
 from flare_async.wire.scan import scan
@@ -28,7 +28,9 @@ LARGE = Limits(
 PULL = [1, "key", "tensor", 0, 10]
 REF = ["owner", "key", 0, bytes(32), 100]
 OFFER = [1, "job", "train", 0, 3, 0, 1, REF, None, "committed", {}]
-RESULT = [1, REF, "FULL", {"loss": 0.5}, {"weight": 1.0}, 2.0, {}]
+RESULT = msgpack.unpackb(  # as it is now: it may have got another field at its end
+    TASK_SCHEMA.encode(TaskResult(TensorRef(*REF), "FULL", {"loss": 0.5}, {"weight": 1.0}, 2.0))
+)
 OPEN = ["topic", b"", 0, False, False, "", 0]
 
 BOMBS = {
@@ -134,7 +136,7 @@ MAPS = {
 def test_b19_keys_are_text_and_come_once(metrics: bytes) -> None:
     """In the metrics of a result, which a site chooses freely."""
     parts = [msgpack.packb(part) for part in RESULT]
-    body = b"\x97" + b"".join([*parts[:3], metrics, *parts[4:]])
+    body = bytes([0x90 + len(RESULT)]) + b"".join([*parts[:3], metrics, *parts[4:]])
     refused(lambda: TASK_SCHEMA.decode(body, LIMITS), RemoteProtocolError, "bad_message")
 
 

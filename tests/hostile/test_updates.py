@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
 
@@ -115,7 +116,16 @@ def test_b31_a_count_of_another_type_is_refused(weight: object) -> None:
 def test_b31_the_smallest_and_the_largest_weight_make_a_finite_mean() -> None:
     """Beside each other."""
     values = np.ones(10, np.float32)
-    assert np.isfinite(mean_of(values, values, weights=(5e-324, 2.0**53))).all()
+    found = mean_of(values, 3 * values, weights=(2.0**-53, 2.0**53))
+    np.testing.assert_array_equal(found, 3 * values)
+    np.testing.assert_array_equal(mean_of(values, weights=(2.0**-53,)), values)
+
+
+def test_b31_a_weight_of_which_nothing_is_left_is_refused_or_harmless() -> None:
+    """The smallest number there is: the mean is never one that is not."""
+    values = np.ones(10, np.float32)
+    with contextlib.suppress(UpdateRefused):
+        assert np.isfinite(mean_of(values, values, weights=(5e-324, 2.0**53))).all()
 
 
 @pytest.mark.parametrize("number", [-1, -(2**63), True, 1.5, "3", math.nan])

@@ -16,7 +16,7 @@ from tests.roles.test_relay_reduce import play
 from tests.roles.tree import tree
 
 DEADLINE = 400
-TWO = {"r1": "server", "r2": "server"}
+TREES = ({"r1": "server", "r2": "server"}, {"r1": "server", "r2": "r1"})
 behaviours = st.tuples(
     st.sampled_from(["good", "raises", "diverges", "late", "moves"]),
     st.floats(0, 30),
@@ -34,7 +34,7 @@ def worker_of(name, index, behaviour, seconds):
     return Trains(step, seconds=seconds, weight=index + 0.5)
 
 
-async def disturb(made, sites, cut):
+async def disturb(made, relays, sites, cut):
     """Move the sites that move, and cut a relay off, each when it is time."""
     async with anyio.create_task_group() as tasks:
 
@@ -45,7 +45,7 @@ async def disturb(made, sites, cut):
 
         async def part(name, seconds, length):
             await anyio.sleep(seconds)
-            made.network.partition(name, "server")
+            made.network.partition(name, relays[name])
             await anyio.sleep(length)
             made.network.heal()
 
@@ -56,14 +56,14 @@ async def disturb(made, sites, cut):
             tasks.start_soon(part, *cut)
 
 
-async def scene(sites, cut, quorum, options):
+async def scene(relays, sites, cut, quorum, options):
     """Run one round; return its model or error, the sites in it, their ends, and what is left."""
     placed = {
         (parent, f"s{index}"): worker_of(f"s{index}", index, behaviour, seconds)
         for index, (behaviour, seconds, parent) in enumerate(sites)
     }
-    async with tree(TWO, placed, mode="reduce") as made:
-        made.context.tasks.start_soon(disturb, made, sites, cut)
+    async with tree(relays, placed, mode="reduce") as made:
+        made.context.tasks.start_soon(disturb, made, relays, sites, cut)
         inside = ()
         try:
             _, statistics, model = await play(made, options, quorum=quorum, deadline=DEADLINE)
@@ -77,14 +77,17 @@ async def scene(sites, cut, quorum, options):
         return model, inside, made.seen.status(), sum(len(shelf._offers) for shelf in shelves)
 
 
+@pytest.mark.parametrize("relays", TREES, ids=["beside", "below"])
 @pytest.mark.parametrize("exact", [False, True])
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.lists(behaviours, min_size=1, max_size=5), st.none() | cuts)
-def test_a_round_of_sums_is_the_mean_of_the_sites_that_it_names(exact, seed, sites, cut):
+def test_a_round_of_sums_is_the_mean_of_the_sites_that_it_names(exact, relays, seed, sites, cut):
     """S1 with weights, S2, S6: each site has one end, the sum its own, and nothing is left."""
     quorum = max(1, len(sites) // 2)
     options = MeanOptions(exact=exact)
-    model, inside, status, left = run_sim(lambda: scene(sites, cut, quorum, options), seed=seed)
+    model, inside, status, left = run_sim(
+        lambda: scene(relays, sites, cut, quorum, options), seed=seed
+    )
     good = {name for name, how in status.items() if how == "ok"}
     assert sorted(status) == sorted(f"s{index}" for index in range(len(sites)))
     assert left == 0

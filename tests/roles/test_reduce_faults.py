@@ -13,15 +13,10 @@ from structlog.testing import capture_logs
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import Limits
-from flare_async.net.lobby import FORWARDED
-from flare_async.net.messages import Messages
-from flare_async.roles.announcer import Announcer
-from flare_async.roles.messages import OFFER_SCHEMA, TaskResult
 from flare_async.roles.partial_messages import (
     PARTIAL_SCHEMA,
     PARTIAL_TASK_SCHEMA,
-    PARTIAL_TOPIC,
-    REDUCES,
+    Added,
     Contributor,
     Drop,
     Keep,
@@ -30,16 +25,17 @@ from flare_async.roles.partial_messages import (
     Pass,
     Take,
     Taken,
+    Underway,
     Untaken,
 )
-from flare_async.roles.stream import TaskStream
 from flare_async.transfer.mean import MeanOptions
 from flare_async.transfer.mean_options import SumRules
 from flare_async.transfer.pull import TensorRef
 from tests.faults.world import Site, now
-from tests.roles.federation import MODEL, Trains, expected, settle, values
+from tests.roles.federation import Trains, expected, settle, values
+from tests.roles.handmade import HandMade
 from tests.roles.test_relay_reduce import play
-from tests.roles.tree import ONE, joined, tree
+from tests.roles.tree import ONE, tree
 
 TWO = {"r1": "server", "r2": "server"}
 REF = TensorRef("site", "00" * 16, 0, b"\0" * 32, 12)
@@ -152,56 +148,17 @@ def test_a_round_that_is_given_up_leaves_nothing_at_its_relays(sim):
     assert sim(main) == (["routes"], ({}, {}), 1)
 
 
-class Liar:
-    """A relay with one site, made by hand: its first sum claims a site that is not its own."""
-
-    def __init__(self, made):
-        self.made, self.epochs, self.tasks = made, [], 0
-        self.shelf = made.context.shelf("r9")
-        self.held = self.shelf.put(MODEL)
-
-    async def run(self):
-        """Serve the server until the test ends."""
-        async with joined(self.made, "r9", self.made.address, "relay") as session:
-            self.shelf.attach(session)
-            announcer = Announcer("r9", REDUCES)
-            announcer.attach(session)
-            announcer.site_joined("a", ())
-            session.serve(FORWARDED, self.task)
-            async for channel in session:
-                assert channel.topic == PARTIAL_TOPIC
-                self.made.context.tasks.start_soon(self.sum, channel)
-
-    def task(self, channel):
-        """Answer the site's task at once."""
-        self.tasks += 1
-        OFFER_SCHEMA.decode(channel.header, Limits())
-        TaskStream(channel).post(TaskResult(self.held.ref, "FULL", {}, {"weight": 1.0}, 0.1))
-
-    async def sum(self, channel):
-        """Take, and pass on what it likes."""
-        task = PARTIAL_TASK_SCHEMA.decode(channel.header, Limits())
-        self.epochs.append(task.epoch)
-        messages = Messages(channel, PARTIAL_SCHEMA)
-        mine = []
-        with contextlib.suppress(Exception):
-            while True:
-                match await messages.receive():
-                    case Take(site, attempt, weight):
-                        mine.append(Contributor(site, attempt, weight))
-                        messages.post(Taken(site))
-                    case Pass():
-                        lie = [] if task.epoch else [Contributor("b", 0, 1.0)]
-                        ready = PartialReady(task.epoch, self.held.ref, (*mine, *lie))
-                        messages.post(ready)
-
-
 def test_a_sum_with_a_site_that_is_committed_elsewhere_is_refused_whole_and_built_anew(sim):
     """Nothing of it counts; the site's update goes into another sum, without training again."""
 
     async def main():
         async with tree({}, {("server", "b"): Trains(3)}) as made:
-            liar = Liar(made)
+
+            def lie(messages, task, mine):
+                more = [] if task.epoch else [Contributor("b", 0, 1.0)]
+                messages.post(liar.ready(task, [*mine, *more]))
+
+            liar = HandMade(made, made.address, "a", lie)
             made.context.tasks.start_soon(liar.run)
             await made.server.wait_for(["a", "b"], 2)
             made.cohort.sites = ("b", "a")
@@ -226,6 +183,8 @@ MESSAGES = (
     Drop("a"),
     Pass(),
     PartialReady(3, REF, (Contributor("a", 0, 1.0), Contributor("b", 2, 0.5))),
+    Added((Contributor("a", 0, 1.0),)),
+    Underway(),
 )
 
 

@@ -8,11 +8,14 @@ import anyio
 import numpy as np
 import pytest
 
-from flare_async.errors import OfferGone
+from flare_async.errors import ChannelReset, FlareError, LinkError, OfferGone
 from flare_async.limits import MIB, Limits
+from flare_async.roles.relay import PROCESS_BYTES
 from flare_async.transfer.digest import chunk_digests
 from flare_async.transfer.sink import MemorySink
 from flare_async.transfer.tensors import TensorSet
+from flare_async.wire.frames import ResetCode
+from tests.faults.world import now
 from tests.roles.federation import Trains, expected, settle, values
 from tests.roles.tree import ONE, joined, tree
 
@@ -102,7 +105,7 @@ def test_what_the_parent_has_withdrawn_is_gone_although_it_is_cached(sim):
             async with joined(made, "late", made.at("r1")) as session:
                 with pytest.raises(OfferGone):
                     await pulled(made, session, offer.ref)
-            return made.relays["r1"].cache.nbytes
+            return made.relays["r1"].cache.fetched
 
     assert sim(main) == BIG.nbytes
 
@@ -141,6 +144,53 @@ def test_f18_a_site_that_does_not_believe_the_relay_gets_the_parents_bytes(sim):
     found, more = sim(main)
     assert found == [BIG.model_digest()] * 4
     assert MIB <= more <= 2 * BIG.nbytes
+
+
+@pytest.mark.parametrize("mode", ["splice", "cache"])
+def test_sites_are_told_when_the_parent_goes_in_the_middle_of_their_pulls(sim, mode):
+    """At once, with the reason; nothing is pinned, under way or expected any more."""
+
+    async def main():
+        slow = {"bandwidth": 1e6}
+        async with tree(ONE, {}, mode=mode, network=slow) as made:
+            relay, ends = made.relays["r1"], []
+
+            async def one(name, ref):
+                async with joined(made, name, made.at("r1")) as session:
+                    with pytest.raises(FlareError) as caught:
+                        await pulled(made, session, ref)
+                    ends.append((type(caught.value), now()))
+                    await anyio.sleep(1)
+
+            async with made.server.shelf.offer(BIG) as offer, anyio.create_task_group() as tasks:
+                for name in "abc":
+                    tasks.start_soon(one, name, offer.ref)
+                await anyio.sleep(2)
+                began = now()
+                made.server.end_sessions(int(ResetCode.GONE), "gone")
+            await settle()
+            pins = sum(chunk.pins for chunk in relay.cache._chunks.values())
+            loading = [chunk for chunk in relay.cache._chunks.values() if chunk.data is None]
+            return ends, began, pins, loading, relay.context.budget.available
+
+    ends, began, *left, available = sim(main)
+    assert all(issubclass(kind, ChannelReset | LinkError) for kind, _ in ends)
+    assert len(ends) == 3
+    assert all(at <= began + 1 for _, at in ends)
+    assert (left, available) == ([0, []], PROCESS_BYTES)
+
+
+def test_a_site_that_starts_again_is_served_from_the_cache(sim):
+    """Asking again in another session is no doubt: the parent is not asked for more bytes."""
+
+    async def main():
+        async with offered(ONE) as (made, offer):
+            for _ in range(3):
+                await crowd(made, offer, 1, "again")
+            await settle()
+            return offer.served["r1"], made.relays["r1"]._pull.__self__._pinned
+
+    assert sim(main) == (BIG.nbytes, {})
 
 
 def test_a_round_through_a_caching_relay_gives_the_flat_bits(sim):

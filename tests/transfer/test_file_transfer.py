@@ -26,7 +26,7 @@ from flare_async.transfer.file_sink import FileSink
 from flare_async.transfer.file_source import FileSource
 from flare_async.transfer.files import file_chunks, read_file
 from flare_async.transfer.sink import MemorySink
-from flare_async.transfer.source import is_stored
+from flare_async.transfer.source import StoredSource
 from tests.transfer.helpers import fill
 from tests.transfer.pulling import READER, big, pulling, real_links, run, same, sim_links, tied
 
@@ -241,7 +241,7 @@ def test_a_source_is_checked_when_it_is_opened(tmp_path):
     with pytest.raises(TensorFormatError, match="which says 2456"):
         FileSource(place)
     source = FileSource(place, plain_as="bytes")
-    assert (source.nbytes, is_stored(source)) == (place.stat().st_size, True)
+    assert (source.nbytes, isinstance(source, StoredSource)) == (place.stat().st_size, True)
     with pytest.raises(TransferError, match="no bytes from"):
         source.chunks("other")
     assert b"".join(map(bytes, source.chunks("bytes", 9))) == place.read_bytes()[9:]

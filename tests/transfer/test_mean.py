@@ -373,7 +373,7 @@ def test_committing_left_during_admission_leaves_the_site_open():
     """Nothing was admitted, so it can be discarded."""
     mean = WeightedMean(MODEL, order=SITES[:2])
     for site in SITES[:2]:
-        fill(mean.stage(site, WEIGHTS[site]), UPDATES[site])
+        adopt(mean.stage(site, WEIGHTS[site]), UPDATES[site])
     steps = mean.committing(SITES[0])
     next(steps)
     steps.close()
@@ -385,7 +385,7 @@ def test_committing_left_during_admission_leaves_the_site_open():
 def test_staging_again_during_admission_is_noticed():
     """What was checked is what is summed."""
     mean = WeightedMean(MODEL, order=SITES[:1])
-    fill(mean.stage(SITES[0], 1), UPDATES[SITES[0]])
+    adopt(mean.stage(SITES[0], 1), UPDATES[SITES[0]])
     steps = mean.committing(SITES[0])
     next(steps)
     next(steps)  # both tensors have been looked at
@@ -402,8 +402,7 @@ def test_a_spool_that_fails_ends_the_mean(tmp_path):
         fill(mean.stage(site, 1), UPDATES[site])
     mean.commit(SITES[1])
     steps = mean.committing(SITES[0])
-    next(steps)
-    next(steps)
+    next(steps)  # what was looked at as it came is admitted at once: this is of the sum
     mean._area.spool()._file.truncate(0)
     with pytest.raises(TransferError, match="too early"):
         list(steps)

@@ -1,8 +1,11 @@
-"""The contract of sinks and sources, for the one in memory and the one behind a reducer."""
+"""The contract of sinks and sources: in memory, behind a reducer, and of a file."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flare_async.errors import ResourceLimit, TensorFormatError, TransferError
+from flare_async.transfer.file_sink import FileSink
+from flare_async.transfer.file_source import FileSource
 from flare_async.transfer.sink import MemorySink
 from flare_async.transfer.source import MemorySource
 from flare_async.transfer.spec import TensorSpec
@@ -21,10 +26,27 @@ SHARED = numbers(3, 9)
 MODEL = TensorSet.from_params(
     {"w": numbers(1, (5, 7)), "tied": SHARED, "e": np.zeros((0, 2)), "tied2": SHARED}
 )
+
+
+class SettledSink(FileSink):
+    """A file that is put in its place as a downloader does it, and read as it is offered."""
+
+    def finish(self):
+        """Settle and end."""
+        self.settle()
+        super().finish()
+
+    def chunks(self, name, start=0):
+        """Yield what is in the file."""
+        with FileSource(self.path) as source:
+            return iter([bytes(chunk) for chunk in source.chunks(name, start)])
+
+
 KINDS = {
     "memory": MemorySink,
     "staged": lambda: StagedUpdate(StagingArea(1 << 20)),
     "spooled": lambda: StagedUpdate(StagingArea(0)),
+    "file": lambda: SettledSink(Path(tempfile.mkdtemp()) / "model"),
 }
 
 
@@ -39,6 +61,8 @@ def sink(request):
 def close(sink):
     """End a sink and what is behind it."""
     sink.discard()
+    if isinstance(sink, SettledSink):
+        shutil.rmtree(sink.path.parent)
     if isinstance(sink, StagedUpdate):
         sink._area.close()
 

@@ -59,19 +59,20 @@ def test_adopting_gives_reserved_memory_back():
     assert (area.memory_bytes, area.referenced_bytes) == (0, 32)
 
 
-def test_an_overlapping_request_takes_the_place_of_an_older_one():
-    """After a lost link the ranges may be cut differently."""
+def test_an_overlapping_request_shares_the_memory_of_an_older_one():
+    """After a lost link the ranges may be cut differently; what was written is not lost."""
     area = StagingArea(0)
     update = StagedUpdate(area)
     small = params(w=np.arange(4, dtype=np.uint8))
     update.begin(small.specs)
-    update.destination("w", 0, 3)
-    update.destination("w", 2, 2)[:] = b"\2\3"
-    update.landed("w", 2, 2)
+    update.destination("w", 1, 2)[:] = b"\1\2"
+    update.destination("w", 0, 4)[:] = b"\0"
+    assert update.destination("w", 2, 2) == b"\2"
+    update.destination("w", 3, 1)[:] = b"\3"
     with pytest.raises(TransferError, match="nowhere"):
         update.landed("w", 0, 2)
-    update.destination("w", 0, 2)[:] = b"\0\1"
-    update.landed("w", 0, 2)
+    for at, nbytes in ((1, 2), (3, 1), (0, 1)):
+        update.landed("w", at, nbytes)
     update.finish()
     assert b"".join(map(bytes, update.chunks("w"))) == bytes(small["w"])
     area.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 
 import ml_dtypes
 import numpy as np
@@ -241,3 +242,34 @@ def test_a_set_is_a_mapping_that_describes_itself_shortly():
     assert repr(tensors) == "<TensorSet of 1 tensors, 16 bytes>"
     with pytest.raises(TensorFormatError, match="'x'"):
         tensors.spec("x")
+
+
+def test_views_that_differ_in_value_are_not_tied():
+    """One memory, seen as it is, conjugated, negated, and in the other byte order."""
+    turned, plain = torch.tensor([1 + 2j, 3 + 4j]), np.arange(4, dtype="<f4")
+    given = {"a": turned, "b": turned.conj(), "c": turned.imag, "d": turned.conj().imag}
+    tensors = TensorSet.from_params(given)
+    assert dict(tensors.aliases) == {}
+    assert all(torch.equal(found, given[name]) for name, found in tensors.torch().items())
+    orders = {"little": plain, "big": plain.view(">f4"), "again": plain}
+    found = TensorSet.from_params(orders)
+    assert dict(found.aliases) == {"again": "little"}
+    assert all(np.array_equal(array, orders[name]) for name, array in found.numpy().items())
+
+
+def test_arrays_that_a_mapping_makes_one_after_the_other_are_not_tied():
+    """Their memory may be used again as soon as the one before is gone."""
+
+    class Lazy(Mapping):
+        def __getitem__(self, name):
+            return np.broadcast_to(np.full(1, int(name), np.float32), (100, 100))
+
+        def __iter__(self):
+            return iter(map(str, range(50)))
+
+        def __len__(self):
+            return 50
+
+    tensors = TensorSet.from_params(Lazy())
+    assert dict(tensors.aliases) == {}
+    assert [array[0, 0] for array in tensors.numpy().values()] == list(range(50))
