@@ -29,10 +29,10 @@ from flare_async.jobs.memory_demand import STAGINGS, ModelDemand, Staging
 from flare_async.jobs.metrics import MetricMean, by_key
 from flare_async.jobs.models import load_model
 from flare_async.jobs.recipe import Recipe, positive
-from flare_async.jobs.site import Plain
-from flare_async.jobs.work import EvaluateFunction, Framework, TrainFunction, Work
+from flare_async.jobs.scripted import ScriptOptions
+from flare_async.jobs.work import EvaluateFunction, Framework, Work
 from flare_async.limits import Limits
-from flare_async.model import MetaKey, ParamsType
+from flare_async.model import MetaKey
 from flare_async.recipes.stopping import Patience, StopCondition
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import Update
@@ -46,15 +46,21 @@ Mean: TypeAlias = WeightedMean | RepulledMean
 
 
 @dataclass(kw_only=True, eq=False)
-class FedAvgRecipe(Recipe):
+class FedAvgRecipe(ScriptOptions, Recipe):
     """FedAvg for PyTorch and NumPy models.
 
     ``model`` is a ``torch.nn.Module``, a dict of arrays or tensors, one array, or
     ``{"class_path": "package.Class", "args": {...}}``; ``initial_ckpt`` a safetensors file with
     its first tensors. ``train(model, site)`` runs at each site and returns an ``FLModel``, plain
-    or async. ``evaluate(model, site)`` returns metrics of the received model; it runs before
-    training and, after the last round, once more, so that every version is evaluated. Without it
-    the metrics that ``train`` returns are taken as those of the received model.
+    or async; ``train_script`` is a file that calls ``flare_async.client`` instead.
+    ``evaluate(model, site)`` returns metrics of the received model; it runs before training and,
+    after the last round, once more, so that every version is evaluated. Without it the metrics
+    that ``train`` returns, or a script sends, are taken as those of the received model.
+
+    ``exact`` adds whole numbers, steps of ``2**-scale_bits``, in place of floats: the model has the
+    same bits in whatever order and through whatever relays updates come. Accumulators, and what
+    relays pass up, then have 8 bytes a value; weights should not be far below 1, and an update
+    whose weight times value is above ``2**(63 - scale_bits)`` divided by the sites is refused.
 
     Raises:
         ConfigError: an argument cannot be used; the error names it.
@@ -65,20 +71,16 @@ class FedAvgRecipe(Recipe):
     name: str = "fedavg"
     model: object = None
     initial_ckpt: str | Path | None = None
-    train: TrainFunction | None = None
     evaluate: EvaluateFunction | None = None
-    train_script: str | None = None  # arrives with the Client API for scripts
-    train_args: str = ""
-    train_config: Mapping[str, Plain] | None = None  # every site's options
-    per_site_config: Mapping[str, Mapping[str, Plain]] | None = None
 
     round_timeout: float | None = None  # seconds; then the quorum closes the round
     clients_per_round: int | None = None  # updates that close a round; default: all sites'
     over_select: float = 1.0  # asks so many times more sites than are needed
-    params_transfer_type: str = ParamsType.FULL  # DIFF: sites send what they changed
     exclude_vars: str | None = None  # regular expression: such tensors keep the global value
     aggregation_weights: Mapping[str, float] | None = None
     accumulator: str | None = None  # "float32" or "float64"; default by the model's size
+    exact: bool = False  # the same bits in any order and grouping, see above
+    scale_bits: int = 32  # of an exact sum, from 0 to 60
     staging: Staging = "spool"  # where updates wait: in a file, or "repull": at their sites
     max_norm: float | None = None  # refuses an update with a tensor whose norm is larger
     server_memory_gc_rounds: int | None = None  # gives memory back after so many; 0 is never
@@ -92,20 +94,16 @@ class FedAvgRecipe(Recipe):
 
     def __post_init__(self) -> None:
         self.check_basics()
-        if self.train_script is not None or self.train is None:
-            hint = "give train=function(model, site); scripts are not supported yet"
-            raise ConfigError("train", self.train_script, "no training function", hint)
+        self.check_scripts()
         framework: Framework
         self.initial, framework = self._load()
-        self.framework: Framework = framework
+        self._kind: Framework = framework
         self._let_go_of_arrays()
-        Work(self.train, self.framework, self.evaluate)
+        for site in self.sites_with_work:
+            self.work(site)
         self._stop = None if self.stop_cond is None else StopCondition(self.stop_cond)
         Patience(self.patience)
         self._check_rounds()
-        known = [str(kind) for kind in ParamsType]
-        if self.params_transfer_type not in known:
-            raise ConfigError("params_transfer_type", self.params_transfer_type, f"not in {known}")
         self._check_memory()
         self._mean(self.initial, ("any",))
 
@@ -138,7 +136,7 @@ class FedAvgRecipe(Recipe):
     @property
     def torch_filename(self) -> str | None:
         """``save_filename``, for a PyTorch model."""
-        return self.save_filename if self.framework == "torch" else None
+        return self.save_filename if self._kind == "torch" else None
 
     def check_sites(self, sites: Sequence[str]) -> None:
         """Refuse options and weights of sites that do not exist. Raises ConfigError."""
@@ -148,16 +146,16 @@ class FedAvgRecipe(Recipe):
                 raise ConfigError(name, unknown[:5], "no such sites", f"known: {sites[0]}, ...")
 
     def work(self, site: str) -> Work:
-        """Return the train and evaluate functions with the site's own options."""
-        if self.train is None:
-            raise ConfigError("train", None, "no training function")
+        """Return the functions, or the script, with the site's own options."""
+        own = self.site_work(site)
         return Work(
-            train=self.train,
-            framework=self.framework,
+            train=self.train if own.script is None else None,
+            framework=own.framework or self._kind,
             evaluate=self.evaluate,
-            config={**(self.train_config or {}), **(self.per_site_config or {}).get(site, {})},
-            transfer=ParamsType(self.params_transfer_type),
+            config=own.config,
+            transfer=own.transfer,
             memory_gc_rounds=self.client_memory_gc_rounds,
+            script=own.script,
         )
 
     def demand(self) -> ModelDemand:
@@ -168,12 +166,19 @@ class FedAvgRecipe(Recipe):
             exclude=self.exclude_vars,
             versions=min(1, self.num_rounds - 1),
             staging=self.staging,
+            exact=self.exact,
         )
 
     async def coordinate(self, cohort: JobCohort) -> None:
         """Run the rounds; the best model is the one that the sites evaluated as such."""
+        await cohort.checkpoint(self.initial, 0, behind=True)
+        try:
+            await self._rounds(cohort)
+        finally:
+            await cohort.settle()
+
+    async def _rounds(self, cohort: JobCohort) -> None:
         model, patience = self.initial, Patience(self.patience)
-        await cohort.checkpoint(model, 0)
         for number in range(self.num_rounds):
             model, lost = await self._round(cohort, model, number, patience)
             due = (self.server_memory_gc_rounds, self.client_memory_gc_rounds)
@@ -189,7 +194,7 @@ class FedAvgRecipe(Recipe):
         keep = "committed" if self.staging == "repull" else None
         task = cohort.task(number, self.num_rounds, keep_until=keep)
         sites = cohort.choose(number, self.clients_per_round, self.over_select)
-        trained, received, taken = MetricMean(), MetricMean(), list[Update]()
+        taken: list[Update] = []
         async with cohort.recording(task, sites, self.min_clients) as record:
             with self._mean(model, sites, cohort.server.context.limits) as mean:
                 async with cohort.round(
@@ -202,23 +207,28 @@ class FedAvgRecipe(Recipe):
                     reducer=mean,
                     weigh=self._weigh,
                 ) as updates:
-                    async for site, update in updates:
-                        trained.add(site, update.metrics, update.weight)
-                        received.add(site, *self._received(update))
+                    async for _, update in updates:
                         taken.append(update)
                     result = await self._taken(cohort, mean, taken, number)
-                    await cohort.checkpoint(result, number + 1)
+                    await cohort.checkpoint(result, number + 1, behind=True)
+            trained, received = MetricMean(), MetricMean()
+            for update in taken:
+                trained.add(update.site, update.metrics, update.weight)
+                received.add(update.site, *self._received(update))
             record.metrics = trained.mean(sites)
             lost = await self._judge(cohort, model, number, received.mean(sites), patience)
         return result, lost
 
     async def _taken(
-        self, cohort: JobCohort, mean: Mean, updates: Sequence[Update], number: int
+        self, cohort: JobCohort, mean: Mean, updates: list[Update], number: int
     ) -> TensorSet:
+        """Return the mean; updates that were lost before they could be added are taken out."""
         result = await cohort.finish(mean, updates)
-        if isinstance(mean, RepulledMean) and len(mean.sites) < self.min_clients:
-            lost = {site: str(error) for site, error in mean.lost.items()}
-            raise QuorumNotReached(number, len(mean.sites), self.min_clients, lost)
+        if isinstance(mean, RepulledMean) and mean.lost:
+            updates[:] = [update for update in updates if update.site not in mean.lost]
+            if len(mean.sites) < self.min_clients:
+                lost = {site: str(error) for site, error in mean.lost.items()}
+                raise QuorumNotReached(number, len(mean.sites), self.min_clients, lost)
         return result
 
     async def _validate(self, cohort: JobCohort, model: TensorSet, number: int) -> None:
@@ -245,8 +255,7 @@ class FedAvgRecipe(Recipe):
             return False
         better = by_key(self.key_metric, lower=self.lower_is_better)
         best = await cohort.evaluated(model, version, metrics, better)
-        met = self._stop is not None and self._stop.met(metrics)
-        return met or patience.lost(better=best)
+        return patience.lost(better=best) or (self._stop is not None and self._stop.met(metrics))
 
     def _received(self, update: Update) -> tuple[Mapping[str, float], float]:
         """Return the metrics of the model that a site received, and their weight."""
@@ -265,14 +274,18 @@ class FedAvgRecipe(Recipe):
         self, model: TensorSet, sites: tuple[str, ...], limits: Limits | None = None
     ) -> AbstractContextManager[Mean]:
         options = MeanOptions(
-            accumulator=self.accumulator, exclude=self.exclude_vars, max_norm=self.max_norm
+            accumulator=self.accumulator,
+            exclude=self.exclude_vars,
+            max_norm=self.max_norm,
+            exact=self.exact,
+            scale_bits=self.scale_bits,
         )
         if self.staging == "repull":
             return nullcontext(RepulledMean(model, order=sites, limits=limits, options=options))
         return WeightedMean(model, order=sites, limits=limits, options=options)
 
     def _load(self) -> tuple[TensorSet, Framework]:
-        return load_model(self.model, self.initial_ckpt)
+        return load_model(self.model, self.initial_ckpt, layered=self.has_layers)
 
 
 def is_finite(value: object) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import anyio
 
 from flare_async.errors import FlareError
 from flare_async.jobs.events import (
@@ -24,7 +26,8 @@ from flare_async.jobs.threads import run_to_end
 from flare_async.limits import MIB
 from flare_async.ports import Store
 from flare_async.roles.cohort import Cohort
-from flare_async.roles.outcome import SiteRecord
+from flare_async.roles.messages import RECEIVED
+from flare_async.roles.outcome import SiteRecord, SiteStatus
 from flare_async.roles.round import RoundTask, Update
 from flare_async.roles.server import Server
 from flare_async.transfer.files import file_chunks
@@ -78,6 +81,9 @@ class JobCohort(Cohort):
         self._clock = server.context.clock
         self._origin = self._clock.now()
         self._records: dict[str, SiteRecord] = {}
+        self._unwritten: TensorSet | None = None  # the first model, until there is another
+        self._writing: anyio.Event | None = None
+        self._failed: FlareError | None = None
 
     def task(
         self,
@@ -150,10 +156,23 @@ class JobCohort(Cohort):
             LocalProtocolError: no update was committed.
         """
         if isinstance(mean, RepulledMean):
-            return await mean.pull_again(Repull(self.server, updates))
+            try:
+                return await mean.pull_again(Repull(self.server, updates))
+            finally:
+                self._note_lost(mean.lost)
         if mean.nbytes <= INLINE_BYTES:
             return mean.finish()
         return await run_to_end(mean.finish)
+
+    def _note_lost(self, lost: Mapping[str, FlareError]) -> None:
+        """Record sites whose updates had arrived, and could not be pulled again to be added."""
+        for site, error in lost.items():
+            record = self._records.get(site)
+            if record is not None:
+                reason = f"could not be pulled again: {error}"
+                self._records[site] = replace(
+                    record, status=SiteStatus.FAILED, weight=0.0, reason=reason
+                )
 
     async def return_memory(self, number: int, nbytes: int, *every: int | None) -> None:
         """Give memory back to the system when one of ``every`` says that round ``number`` is due.
@@ -164,11 +183,59 @@ class JobCohort(Cohort):
         if any(is_due(number, rounds, nbytes) for rounds in every):
             await run_to_end(return_memory)
 
-    async def checkpoint(self, model: TensorSet, version: int) -> None:
-        """Keep ``model`` as the run's global model; on return it can be read back."""
+    async def checkpoint(self, model: TensorSet, version: int, *, behind: bool = False) -> None:
+        """Keep ``model`` as the run's global model; on return it can be read back.
+
+        ``behind`` lets a large one be written while the sites go on, or, as version 0, not before
+        ``settle``: where they let go of an update once it is received, nobody waits for the file.
+        Waits for the former model's file in any case, and raises what became of it.
+
+        Raises:
+            WorkspaceError: it cannot be written.
+        """
+        self._unwritten = None
+        await self._written()
+        if not behind or self._keep_until != RECEIVED or model.nbytes <= INLINE_BYTES:
+            await self._write(model, version)
+        elif version == 0:
+            self._unwritten = model
+        else:
+            self._writing = anyio.Event()
+            self.server.context.tasks.start_soon(
+                self._write_behind, model, version, self._writing, name="write a checkpoint"
+            )
+
+    async def settle(self) -> None:
+        """Wait until the newest model is in its file, cancelled or not.
+
+        Raises:
+            WorkspaceError: it cannot be written.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._written()
+            model, self._unwritten = self._unwritten, None
+            if model is not None:
+                await self._write(model, 0)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing.wait()
+        failed, self._writing, self._failed = self._failed, None, None
+        if failed is not None:
+            raise failed
+
+    async def _write(self, model: TensorSet, version: int) -> None:
         metadata = {"version": str(version), "run": self.run.run_id}
         await self._store.write(GLOBAL_MODEL, file_chunks(model, metadata))
         self.run.model = model
+
+    async def _write_behind(self, model: TensorSet, version: int, done: anyio.Event) -> None:
+        try:
+            await self._write(model, version)
+        except FlareError as exc:
+            self._failed = exc
+        finally:
+            done.set()
 
     async def evaluated(
         self, model: TensorSet, version: int, metrics: Mapping[str, float], better: Better | None

@@ -1,4 +1,4 @@
-"""The user's job file, loaded by its path under one name, at the command line and in workers.
+"""The user's files, run by their paths: a job file under one name, a training script as a program.
 
 One of three places that import by name; the path comes from whoever submits, never from a peer.
 """
@@ -12,7 +12,34 @@ from types import ModuleType
 
 from flare_async.jobs.work import JOB_MODULE
 
-__all__ = ["load_job_file"]
+__all__ = ["ScriptCode", "load_job_file"]
+
+
+class ScriptCode:
+    """A training script, compiled once for every site that runs it.
+
+    Raises:
+        OSError: the file cannot be read.
+        SyntaxError: it is no Python.
+    """
+
+    __slots__ = ("_code", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._code = compile(path.read_bytes(), self._path, "exec", dont_inherit=True)
+
+    def run(self) -> None:
+        """Run it as a program with a namespace of its own.
+
+        ``sys.modules["__main__"]`` stays what it is: others in this process need it.
+
+        Raises:
+            BaseException: whatever the script raises.
+        """
+        module = ModuleType("__main__")
+        module.__file__ = self._path
+        exec(self._code, module.__dict__)
 
 
 def load_job_file(path: Path | str, package: str = "") -> ModuleType | None:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from flare_async.transfer.kernel import values_nbytes
 from flare_async.transfer.precision import excluded_names, precisions
+from flare_async.transfer.sums import adds_in_place
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["STAGINGS", "ModelDemand", "Staging"]
@@ -15,7 +16,7 @@ Staging = Literal["spool", "repull"]
 
 STAGINGS: Final = ("spool", "repull")
 WIDTHS: Final = {"float32": 4, "float64": 8}
-IN_PLACE: Final = {("F32", 4), ("C64", 4), ("F64", 8)}  # the accumulator becomes the new tensor
+INT64: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,9 @@ class ModelDemand:
         exclude: str | None = None,
         versions: int = 1,
         staging: Staging = "spool",
+        exact: bool = False,
     ) -> ModelDemand:
-        """Return what a weighted mean of such models needs.
+        """Return what a weighted mean of such models needs; an ``exact`` one adds in int64.
 
         Raises:
             ConfigError: ``accumulator`` or ``exclude`` cannot be used with this model.
@@ -52,9 +54,9 @@ class ModelDemand:
         kinds = precisions(model, accumulator, excluded_names(model, exclude))
         needed, narrowed = 0, 0
         for name, kind in kinds.items():
-            spec, width = model.spec(name), WIDTHS[kind]
+            spec, width = model.spec(name), INT64 if exact else WIDTHS[kind]
             needed += spec.nbytes // values_nbytes(spec.dtype) * width
-            if (spec.dtype, width) not in IN_PLACE:
+            if exact or not adds_in_place(spec, kind):
                 narrowed = max(narrowed, spec.nbytes)
         return cls(
             model=model.nbytes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +16,8 @@ import numpy as np
 from flare_async.errors import ConfigError, TensorFormatError
 from flare_async.jobs.work import Framework
 from flare_async.transfer.files import read_file
+from flare_async.transfer.keras_weights import has_weights, layer_weights_of, weights_of
+from flare_async.transfer.layers import LayerWeights, flattened
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model"]
 
-FORMS = "give a torch.nn.Module, a dict of arrays or tensors, or an array"
+FORMS = "give a torch.nn.Module, a Keras model, a dict of arrays or tensors, or arrays"
 
 
-def load_model(model: object, checkpoint: str | Path | None = None) -> tuple[TensorSet, Framework]:
+def load_model(
+    model: object, checkpoint: str | Path | None = None, *, layered: bool = False
+) -> tuple[TensorSet, Framework]:
     """Return a private copy of the model's tensors and the framework they belong to.
 
     ``checkpoint`` is a safetensors file whose tensors replace the model's; alone it is the model.
+    ``layered`` is for sites that have a Keras model's arrays in lists, by the names of its layers.
 
     Raises:
         ConfigError: it is no model; the hint lists what is.
@@ -41,14 +46,14 @@ def load_model(model: object, checkpoint: str | Path | None = None) -> tuple[Ten
     stored = None if checkpoint is None else read_file(checkpoint)
     if model is None and stored is not None:
         return stored, "numpy"
-    params = params_of(model)
+    params = params_of(model, layered=layered)
     try:
         tensors = TensorSet.from_params(params).copy()
     except TensorFormatError as exc:
         raise ConfigError("model", shown(model), str(exc), FORMS) from exc
     if not tensors:
         raise ConfigError("model", shown(model), "has no tensors", FORMS)
-    framework: Framework = "torch" if any(is_torch(item) for item in params.values()) else "numpy"
+    framework = framework_of(params)
     if stored is None:
         return tensors, framework
     differences = tensors.same_specs(stored)
@@ -58,15 +63,27 @@ def load_model(model: object, checkpoint: str | Path | None = None) -> tuple[Ten
     return stored, framework
 
 
-def params_of(model: object) -> Mapping[str, object]:
+def framework_of(params: Mapping[str, object]) -> Framework:
+    """Return what the params are made for."""
+    if isinstance(params, LayerWeights):
+        return "tensorflow"
+    return "torch" if any(is_torch(item) for item in params.values()) else "numpy"
+
+
+def params_of(model: object, *, layered: bool = False) -> Mapping[str, object]:
     """Return the named parameters of any accepted form. Raises ConfigError."""
     if isinstance(model, Mapping) and ("class_path" in model or "path" in model):
         model = instance_of(model)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return cast("Mapping[str, object]", cast("nn.Module", model).state_dict())
+    if has_weights(model):
+        if layered and not isinstance(model, Sequence):
+            return LayerWeights(layer_weights_of(model))
+        return weights_of(model)
     if isinstance(model, Mapping):
-        return model
+        listed = layered and any(isinstance(value, list | tuple) for value in model.values())
+        return LayerWeights(flattened(model)) if listed else model
     if isinstance(model, np.ndarray | list):
         array = np.asarray(model, dtype=np.float32) if isinstance(model, list) else model
         return {"numpy_key": array}

@@ -40,7 +40,7 @@ class Layout:
     """How a federation inside this process is put together.
 
     ``by_reference`` says that models and results are shared, not copied, between its ends;
-    ``relay_bytes`` is the budget of one relay.
+    ``relay_bytes`` is the budget of one relay, and ``adding`` says that relays add updates.
     """
 
     sites: int
@@ -49,6 +49,7 @@ class Layout:
     by_reference: bool = True
     relays: int = 0
     relay_bytes: int = 24 * MIB
+    adding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,9 @@ def plan_memory(base: int, demand: ModelDemand, layout: Layout, limits: Limits) 
     """
     waiting = min(layout.sites, layout.slots + lookahead(demand, limits))
     server = _server(demand, layout, limits, waiting)
-    sites = _sites(demand, layout, waiting)
+    # Whoever may be asked again keeps its result until the round is committed.
+    kept = layout.sites if layout.adding or demand.staging == "repull" else waiting
+    sites = [*_relays(demand, layout, limits), *_sites(demand, layout, kept)]
     spooled = 0
     if demand.staging == "spool" and not layout.by_reference:
         spooled = max(0, waiting * demand.model - limits.staging_bytes)
@@ -138,8 +141,18 @@ def _server(demand: ModelDemand, layout: Layout, limits: Limits, waiting: int) -
         *_sums(demand, limits),
         Part("staging", _staging(demand, layout, limits, waiting)),
         Part("windows", windows, f"{2 * peers} ends x {limits.link_bytes}"),
-        Part("relays", layout.relays * layout.relay_bytes, f"{layout.relays} x budget"),
     ]
+
+
+def _relays(demand: ModelDemand, layout: Layout, limits: Limits) -> Sequence[Part]:
+    count = layout.relays
+    parts = [Part("relays", count * layout.relay_bytes, f"{count} x budget")]
+    if not layout.adding or demand.staging == "repull":  # then relays are never asked to add
+        return parts
+    each = demand.accumulator + demand.narrowed
+    if not layout.by_reference:
+        each += demand.model + limits.staging_bytes + SPOOL_BUFFERS
+    return [*parts, Part("sums of relays", count * each, f"{count} x what one adds with")]
 
 
 def _sums(demand: ModelDemand, limits: Limits) -> Sequence[Part]:
@@ -165,14 +178,14 @@ def _staging(demand: ModelDemand, layout: Layout, limits: Limits, waiting: int) 
     return limits.staging_bytes + SPOOL_BUFFERS
 
 
-def _sites(demand: ModelDemand, layout: Layout, waiting: int) -> Sequence[Part]:
+def _sites(demand: ModelDemand, layout: Layout, kept: int) -> Sequence[Part]:
     slots = min(layout.slots, layout.sites)
     times = f"{slots} slots x model"
     received = 0 if layout.by_reference else slots * demand.model
     parts = [
         Part("received", received, times),
         Part("slot copies", slots * demand.model, times),
-        Part("results", waiting * demand.model, f"{waiting} sites x model"),
+        Part("results", kept * demand.model, f"{kept} sites x model"),
     ]
     if layout.workers == "process":
         # The model in a shared file, an update's file and a result in each worker.

@@ -6,15 +6,20 @@ import asyncio
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.client_config import checked_settings, limits_with
+from flare_async.jobs.components import JobComponents
 from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.run import Run
+from flare_async.jobs.tracking import Tracker
 from flare_async.jobs.work import Work, inside_worker
+from flare_async.limits import Limits
 
 if TYPE_CHECKING:
     from flare_async.jobs.cohort import JobCohort
@@ -40,6 +45,51 @@ class Recipe(ABC):
     def torch_filename(self) -> str | None:
         """The PyTorch file that a run leaves beside its safetensors file, if any."""
         return None
+
+    @cached_property
+    def job(self) -> JobComponents:
+        """Where job files written for NVFlare put their tensor streamers; needed for nothing."""
+        return JobComponents(self.name)
+
+    @cached_property
+    def trackers(self) -> list[Tracker]:
+        """Where records of its runs go beside their folders: see ``add_experiment_tracking``."""
+        return []
+
+    @cached_property
+    def client_config(self) -> dict[str, object]:
+        """What ``add_client_config`` and ``add_server_config`` have set."""
+        return {}
+
+    def add_client_config(self, config: Mapping[str, object]) -> None:
+        """Set waits and bounds by NVFlare's names; docs/limits.md says what each does here.
+
+        Raises:
+            ConfigError: a name is not known.
+        """
+        self.client_config.update(checked_settings("client_config", config))
+
+    def add_server_config(self, config: Mapping[str, object]) -> None:
+        """Set waits and bounds as ``add_client_config``; server and sites have the same limits.
+
+        Raises:
+            ConfigError: a name is not known.
+        """
+        self.client_config.update(checked_settings("server_config", config))
+
+    def limits(self, given: Limits) -> Limits:
+        """Return an environment's limits with what was added to the recipe.
+
+        Raises:
+            LimitsError: what was added contradicts itself or them.
+        """
+        return limits_with(given, self.client_config)
+
+    def keep_additions_of(self, other: Recipe) -> None:
+        """Take over what was added to a recipe after it was made, for a copy of it."""
+        for name in ("client_config", "job", "trackers"):
+            if name in vars(other):
+                vars(self)[name] = vars(other)[name]
 
     def check_basics(self) -> None:
         """Check the three fields that every recipe has. Raises ConfigError."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from flare_async.errors import FlareError, RunAborted, RunFailed
 from flare_async.jobs.history import History
 from flare_async.jobs.plan import MemoryPlan
+from flare_async.jobs.records import RunMetrics
 from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
 
@@ -72,6 +73,7 @@ class Run:
 
     ``model`` holds the tensors of the last global model, None as long as there is none. ``cause``
     is what made a run fail, ``plan`` what memory it was going to need, where that is known.
+    ``metrics`` are the latest records that sites have logged; ``metrics.jsonl`` has all of them.
     """
 
     run_id: str
@@ -79,6 +81,7 @@ class Run:
     folder: Path
     status: RunStatus = RunStatus.RUNNING
     history: History = field(default_factory=History)
+    metrics: RunMetrics = field(default_factory=RunMetrics)
     model: TensorSet | None = None
     cause: BaseException | None = None
     plan: MemoryPlan | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -12,6 +12,8 @@ from flare_async.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     import torch
+
+    from flare_async.roles.log_record import LogRecord
 
 __all__ = ["Plain", "Scalar", "Site", "SiteInfo", "SiteStates", "plain"]
 
@@ -104,11 +106,17 @@ class Site:
     same numbers inline, in a thread and in a process, whatever else runs.
     """
 
-    __slots__ = ("_config", "_rng", "_torch_rng", "info", "state")
+    __slots__ = ("_config", "_record", "_rng", "_torch_rng", "info", "state")
 
-    def __init__(self, info: SiteInfo, state: dict[str, object]) -> None:
+    def __init__(
+        self,
+        info: SiteInfo,
+        state: dict[str, object],
+        record: Callable[[LogRecord], None] | None = None,
+    ) -> None:
         self.info = info
         self.state = state
+        self._record = record
         self._config: Mapping[str, Plain] | None = None
         self._rng: np.random.Generator | None = None
         self._torch_rng: torch.Generator | None = None
@@ -188,7 +196,10 @@ class Site:
         return np.random.SeedSequence(info.seed, spawn_key=(info.round_number, info.index, stream))
 
     def log(self, **fields: Scalar) -> None:
-        """Write one log event with these fields, marked with site, job and round."""
+        """Write one log event with these fields, marked with site, job and round.
+
+        It stays where it is written; numbers for the server's trackers are for ``track``.
+        """
         import structlog  # a quarter of a worker's start, and few train functions log
 
         logger = structlog.get_logger("flare_async.site")
@@ -196,6 +207,20 @@ class Site:
             "site_log",
             **{**fields, "site": self.name, "job": self.job_id, "round": self.round_number},
         )
+
+    def track(self, key: str, value: object, step: int | None = None) -> None:
+        """Send a number to the run's metrics and trackers; returns at once.
+
+        ``value`` is whatever ``float()`` takes. Outside of a run it is only checked.
+
+        Raises:
+            ConfigError: key, value or step cannot be used; the error names the key.
+        """
+        from flare_async.jobs.records_values import make_record  # few functions track
+
+        record = make_record(key, value, "METRIC", step=step)
+        if self._record is not None:
+            self._record(record)
 
 
 class SiteStates:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
+
+import numpy as np
 
 from flare_async.errors import FlareError, TrainingFailed
 from flare_async.jobs.result import (
@@ -24,7 +26,9 @@ from flare_async.jobs.result import (
 from flare_async.jobs.site import Scalar, Site, SiteInfo
 from flare_async.jobs.work import EvaluateFunction, TrainFunction, Work
 from flare_async.model import FLModel, ParamsType
+from flare_async.roles.log_record import LogRecord
 from flare_async.roles.text import described, travelling
+from flare_async.transfer.layers import flattened
 from flare_async.transfer.pool import SlotPool
 from flare_async.transfer.tensors import TensorSet
 
@@ -47,22 +51,28 @@ MAX_PROBLEM: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class TrainTask:
-    """What one site is to do in one round: the work, the model by reference, the facts."""
+    """What one site is to do in one round: the work, the model by reference, the facts.
+
+    ``log`` takes what the site tracks, from any thread.
+    """
 
     work: Work
     tensors: TensorSet
     site: SiteInfo
     meta: Mapping[str, Scalar] = field(default_factory=dict)
     kind: TaskKind = "train"
+    log: Callable[[LogRecord], None] | None = None
 
     @property
     def function(self) -> TrainFunction | EvaluateFunction:
         """The user's function that this task calls.
 
         Raises:
-            TrainingFailed: the site was asked to evaluate and has no function for it.
+            TrainingFailed: the site has no function for what it was asked to do.
         """
         if self.kind == "train":
+            if self.work.train is None:
+                raise TrainingFailed(self.site.name, "was asked to train without train=")
             return self.work.train
         if self.work.evaluate is None:
             raise TrainingFailed(self.site.name, "was asked to evaluate without evaluate=")
@@ -101,7 +111,7 @@ def prepare(task: TrainTask, pool: SlotPool, state: dict[str, object]) -> tuple[
         total_rounds=info.total_rounds,
         meta=dict(task.meta),
     )
-    return model, Site(info, state)
+    return model, Site(info, state, task.log)
 
 
 def call(task: TrainTask, model: FLModel, site: Site) -> object:
@@ -166,6 +176,9 @@ def conclude(
         metrics = checked_evaluation(site, result)
         return TrainOutcome(None, ParamsType.FULL, metrics, {}, seconds)
     model = checked_model(site, result)
+    if task.work.framework == "tensorflow" and model.params is not None:
+        model = replace(model, params=flattened(model.params))
+    _refuse_layers(site, model)
     return TrainOutcome(
         tensors=checked_tensors(site, model, task.tensors, pool, detach=detach),
         params_type=ParamsType(model.params_type or ParamsType.FULL),
@@ -173,3 +186,13 @@ def conclude(
         meta=checked_meta(site, model.meta),
         seconds=seconds,
     )
+
+
+def _refuse_layers(site: str, model: FLModel) -> None:
+    """Refuse lists of arrays, which Keras has for a layer. Raises TrainingFailed."""
+    for name, value in (model.params or {}).items():
+        arrays = value if isinstance(value, list | tuple) else (0,)
+        if all(isinstance(array, np.ndarray) for array in arrays):
+            problem = f"params[{name!r}] is a list of {len(arrays)} arrays: give each a name, as "
+            hint = 'weights_of(net, model.params) does for Keras, or the recipe framework="keras"'
+            raise TrainingFailed(site, problem + hint)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.scripts.script import Script
 from flare_async.jobs.site import Plain, Site, plain
 from flare_async.model import FLModel, ParamsType
 
@@ -31,39 +32,51 @@ TrainFunction: TypeAlias = Callable[[FLModel, Site], FLModel | Awaitable[FLModel
 EvaluateFunction: TypeAlias = Callable[
     [FLModel, Site], Mapping[str, float] | Awaitable[Mapping[str, float]]
 ]
-Framework: TypeAlias = Literal["numpy", "torch"]
+Framework: TypeAlias = Literal["numpy", "torch", "tensorflow"]
 
-FRAMEWORKS: Final = ("numpy", "torch")
+FRAMEWORKS: Final = ("numpy", "torch", "tensorflow")
 JOB_MODULE: Final = "__flare_job__"  # the name under which a worker loads the user's file
 REMEDY: Final = "define it with def at the top of a .py file, or run it inline or in threads"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a site does: its functions, the framework of their ``FLModel.params``, its options.
+    """What a site does: its functions or its script, the framework of their params, its options.
 
+    ``train`` is a function, ``script`` a file that calls ``flare_async.client``: one of them.
     ``evaluate`` returns metrics of the model as it came; ``num_examples`` among them is their
     weight. With ``transfer`` DIFF a site sends what it changed. A process that does nothing but
     train gives memory back after ``memory_gc_rounds`` (0 is never, None as ``is_due`` says).
 
     Raises:
-        ConfigError: a function cannot be called, or the framework is unknown.
+        ConfigError: there is not exactly one of function and script, a function cannot be called,
+            or the framework is unknown.
     """
 
-    train: TrainFunction
+    train: TrainFunction | None = None
     framework: Framework = "numpy"
     evaluate: EvaluateFunction | None = None
     config: Mapping[str, Plain] = field(default_factory=dict)
     transfer: ParamsType = ParamsType.FULL
     memory_gc_rounds: int | None = None
+    script: Script | None = None
 
     def __post_init__(self) -> None:
-        if not callable(self.train):
+        if self.script is not None:
+            self._check_script()
+        elif not callable(self.train):
             raise ConfigError("train", self.train, "is no function (model, site) -> FLModel")
         if self.evaluate is not None and not callable(self.evaluate):
             raise ConfigError("evaluate", self.evaluate, "is no function (model, site) -> metrics")
         if self.framework not in FRAMEWORKS:
             raise ConfigError("framework", self.framework, f"use one of {', '.join(FRAMEWORKS)}")
+
+    def _check_script(self) -> None:
+        for name in ("train", "evaluate"):
+            if getattr(self, name) is not None:
+                problem = "a script has no functions beside it"
+                hint = "let the script evaluate what it receives, or give functions only"
+                raise ConfigError(name, getattr(self, name), problem, hint)
 
 
 @dataclass(frozen=True, slots=True)

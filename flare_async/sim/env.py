@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,9 +16,11 @@ from flare_async.jobs.events import Observer, RunEvent
 from flare_async.jobs.recipe import Recipe, positive
 from flare_async.jobs.run import Run
 from flare_async.jobs.store import new_run_folder
+from flare_async.jobs.work import Work
 from flare_async.limits import Limits
 from flare_async.net.names import SITE_NAME
 from flare_async.roles.relay import RelayMode
+from flare_async.sim.devices import gpu_groups
 from flare_async.sim.simulation import Simulation
 from flare_async.sim.topology import Topology
 
@@ -53,6 +55,9 @@ class SimEnv:
     to cache, so over memory it passes references on like "splice"; with "reduce" relays add what is
     behind them, and the bits are those of a mean of their groups.
 
+    ``gpu_config`` ("[0],[1]") lists the devices that training processes may see: sites get the
+    groups in turn.
+
     ``clients`` names the sites; alone, ``num_clients`` makes site-1 to site-n. Every run gets a
     folder of its own below ``workspace_root`` (default: a new temporary folder).
 
@@ -65,6 +70,7 @@ class SimEnv:
     num_threads: int | None = None
     workers: Workers = "thread"
     transport: TransportName = "memory"
+    gpu_config: str | None = None
     seed: int = 0
     workspace_root: str | Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -83,6 +89,7 @@ class SimEnv:
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
             raise ConfigError("seed", self.seed, "an integer from 0 to 2**63 - 1 is needed")
         self.sites = self._site_names()
+        self._gpus = gpu_groups(self.gpu_config)
         self.topology = Topology.of(self.relays, self.sites)
         if self.relay_mode not in get_args(RelayMode):
             problem = f"use one of {', '.join(get_args(RelayMode))}"
@@ -105,7 +112,28 @@ class SimEnv:
             problem = f"exceeds the {len(self.sites)} clients of the environment"
             raise ConfigError("min_clients", recipe.min_clients, problem, hint)
         recipe.check_sites(self.sites)
+        recipe.limits(self.limits)
+        self.works(recipe)
         return self._start(recipe)
+
+    def works(self, recipe: Recipe) -> dict[str, Work]:
+        """Return what each site does, with the devices that it may use.
+
+        Raises:
+            ConfigError: a script cannot run where ``workers`` says.
+        """
+        works = {site: recipe.work(site) for site in self.sites}
+        for index, (site, work) in enumerate(works.items()):
+            if work.script is None:
+                continue
+            if self.workers != "thread" and not work.script.external:
+                hint = "leave workers out, or give launch_external_process=True to the recipe"
+                problem = f"the script of {site} runs in a thread"
+                raise ConfigError("workers", self.workers, problem, hint)
+            if self._gpus:
+                gpus = self._gpus[index % len(self._gpus)]
+                works[site] = replace(work, script=replace(work.script, gpus=gpus))
+        return works
 
     @asynccontextmanager
     async def _start(self, recipe: Recipe) -> AsyncIterator[Run]:

@@ -86,7 +86,10 @@ def _changed(recipe: Recipe, **changes: int | None) -> Recipe:
     made: object = recipe  # the base class is no dataclass, most recipes are
     if dataclasses.is_dataclass(made) and not isinstance(made, type):
         copy = dataclasses.replace(made, **given)  # checks the values anew
-        return copy if isinstance(copy, Recipe) else recipe
+        if not isinstance(copy, Recipe):
+            return recipe
+        copy.keep_additions_of(recipe)
+        return copy
     for name, value in given.items():
         setattr(recipe, name, value)
     recipe.check_basics()

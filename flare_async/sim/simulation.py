@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -15,10 +16,11 @@ from flare_async.jobs.keep import keep_run
 from flare_async.jobs.measure import peak_rss_mb, resident_bytes
 from flare_async.jobs.plan import Layout, lookahead, plan_memory
 from flare_async.jobs.recipe import Recipe
+from flare_async.jobs.records_keeper import Keeping, keeping_records
+from flare_async.jobs.records_post import RecordPost
 from flare_async.jobs.run import Run, RunStatistics, RunStatus
 from flare_async.jobs.site import SiteInfo
 from flare_async.jobs.site_worker import SiteWorker
-from flare_async.jobs.spawners import InlineSpawner, ProcessSpawner, ThreadSpawner
 from flare_async.jobs.store import FolderStore
 from flare_async.net.clock import LoopClock
 from flare_async.net.groups import sole_error
@@ -28,9 +30,11 @@ from flare_async.net.rng import SeededRandom
 from flare_async.ports import Network
 from flare_async.roles.client import Client
 from flare_async.roles.context import open_context
+from flare_async.roles.log_record import LogRecord
 from flare_async.roles.server import Server
 from flare_async.roles.start_messages import JobNotice
 from flare_async.roles.startup import start_sites
+from flare_async.sim.crew import AnySpawner, Crew
 from flare_async.sim.topology import ROOT
 from flare_async.sim.tree import Tree, addresses
 
@@ -40,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulation"]
 
-AnySpawner: TypeAlias = InlineSpawner | ThreadSpawner | ProcessSpawner
 FAULTY = "sim"  # the simulated links that faults are put on
 log = structlog.get_logger()
 
@@ -55,6 +58,10 @@ class Simulation:
         self._store = FolderStore(run.folder, durable=False)
         self._clock = LoopClock()
         self._began = self._clock.now()
+        self._limits = recipe.limits(env.limits)
+        self._works = env.works(recipe)
+        self._clients: dict[str, Client] = {}
+        self._post = RecordPost(self._log)
 
     async def play(self) -> None:
         """Run to the end; never raises what the run itself failed with.
@@ -81,24 +88,25 @@ class Simulation:
         env = self._env
         random = SeededRandom(env.seed)
         faulty = self._faulty_network(random) if env.faults else None
-        network: Network[Link, Listener] = faulty or Transports(env.limits)
+        network: Network[Link, Listener] = faulty or Transports(self._limits)
         with addresses(self._transport, self._run.run_id) as address:
             async with (
-                self._spawner() as spawner,
-                open_context(self._clock, random, network, env.limits) as context,
+                self._crew() as crew,
+                open_context(self._clock, random, network, self._limits) as context,
             ):
-                self._plan(spawner.slots)
+                self._plan(crew.slots)
                 server = Server(context)
                 async with server.listen(address.format(name=ROOT)) as real:
                     tree = Tree(env, context, address, faulty)
                     await tree.grow(real)
-                    gate = asyncio.Semaphore(spawner.slots)
                     for index, site in enumerate(env.sites):
-                        worker = self._worker(site, index, spawner)
-                        client = Client(tree.seen_by(site), site, worker, gate)
+                        member = crew.of(site)
+                        worker = self._worker(site, index, member.spawner)
+                        client = Client(tree.seen_by(site), site, worker, member.gate)
+                        self._clients[site] = client
                         context.tasks.start_soon(tree.serve, client, name=site)
                     present = await self._begin(server)
-                    await self._coordinate(server, present, spawner.slots)
+                    await self._coordinate(server, present, crew)
 
     def _plan(self, slots: int) -> None:
         """Compute, tell and check what the run will hold. Raises ResourceLimit."""
@@ -111,8 +119,9 @@ class Simulation:
             workers=env.workers,
             by_reference=self._transport == "memory",
             relays=len(env.topology.relays),
+            adding=env.relay_mode == "reduce",
         )
-        plan = plan_memory(resident_bytes(), demand, layout, env.limits)
+        plan = plan_memory(resident_bytes(), demand, layout, self._limits)
         self._run.plan = plan
         env.observer(MemoryPlanned(plan))
         plan.check()
@@ -125,11 +134,11 @@ class Simulation:
         notice = JobNotice(self._run.run_id, recipe.name, recipe.num_rounds, len(env.sites))
         return (await start_sites(server, notice, present, recipe.min_clients)).present
 
-    async def _coordinate(self, server: Server, present: tuple[str, ...], slots: int) -> None:
+    async def _coordinate(self, server: Server, present: tuple[str, ...], crew: Crew) -> None:
         run, env = self._run, self._env
         setting = CohortSetting(
             seed=env.seed,
-            window=slots + lookahead(self._recipe.demand(), env.limits),
+            window=crew.slots + lookahead(self._recipe.demand(), self._limits),
             # Server and sites live and die together, so nothing would ever be asked for again.
             keep_until="received",
             observer=env.observer,
@@ -137,10 +146,15 @@ class Simulation:
         cohort = JobCohort(server, present, run, self._store, setting)
         rounds = self._recipe.num_rounds
         env.observer(RunStarted(run.run_id, self._recipe.name, present, rounds, run.folder))
-        await self._recipe.coordinate(cohort)
+        scripted = [site for site in present if self._works[site].script is not None]
+        trackers = self._recipe.trackers
+        keeping = Keeping(run, self._store, trackers, scripted, self._post.flush)
+        async with keeping_records(server, keeping):
+            await self._recipe.coordinate(cohort)
+            await crew.end_scripts()
 
     def _worker(self, site: str, index: int, spawner: AnySpawner) -> SiteWorker:
-        env, work = self._env, self._recipe.work(site)
+        env, work = self._env, self._works[site]
         info = SiteInfo(
             name=site,
             index=index,
@@ -148,17 +162,14 @@ class Simulation:
             seed=env.seed,
             config=work.config,
         )
-        return SiteWorker(work, info, spawner)
+        return SiteWorker(work, info, spawner, partial(self._post, site))
 
-    def _spawner(self) -> AnySpawner:
-        slots = self._env.num_threads
-        match self._env.workers:
-            case "inline":
-                return InlineSpawner(slots or 1)
-            case "thread":
-                return ThreadSpawner(slots or 1)
-            case _:
-                return ProcessSpawner(slots, shutdown_timeout=0.5)
+    def _log(self, site: str, record: LogRecord) -> None:
+        self._clients[site].log(record)
+
+    def _crew(self) -> Crew:
+        env = self._env
+        return Crew(self._works, env.workers, env.num_threads, self._limits)
 
     def _faulty_network(self, random: SeededRandom) -> SimNetwork:
         from flare_async.testing.network import SimNetwork  # who has no faults need not load it
@@ -166,7 +177,7 @@ class Simulation:
         env = self._env
         # Without latency of its own: only what the faults say slows the links down.
         return SimNetwork(
-            self._clock, random, latency=(0.0, 0.0), limits=env.limits, faults=env.faults
+            self._clock, random, latency=(0.0, 0.0), limits=self._limits, faults=env.faults
         )
 
     @property

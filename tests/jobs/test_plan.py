@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,16 @@ def test_single_precision_is_summed_in_place():
     model = TensorSet.from_params({"w": np.zeros(1000, np.float32)})
     found = ModelDemand.of_mean(model, accumulator="float32")
     assert (found.accumulator, found.narrowed) == (4000, 0)
+
+
+def test_an_exact_sum_needs_eight_bytes_a_value_and_a_tensor_more():
+    """Accumulators are int64 whatever the model is, and none becomes a tensor."""
+    model = TensorSet.from_params({"w": np.zeros(1000, np.float32), "h": np.zeros(10, np.float16)})
+    found = ModelDemand.of_mean(model, exact=True)
+    assert (found.accumulator, found.narrowed) == (8080, 4000)
+    double = TensorSet.from_params({"w": np.zeros(1000)})
+    assert ModelDemand.of_mean(double).narrowed == 0
+    assert ModelDemand.of_mean(double, exact=True).narrowed == 8000
 
 
 def test_half_precision_needs_twice_its_size_and_a_tensor_more():
@@ -110,6 +122,21 @@ def test_relays_have_their_budgets():
     """24 MiB each unless they say otherwise."""
     plan = plan_memory(0, LARGE, Layout(sites=8, relays=2), LIMITS)
     assert parts_of(plan)["relays"] == 48
+
+
+@pytest.mark.parametrize(
+    ("by_reference", "staging", "expected"),
+    [(True, "spool", 2000), (False, "spool", 2 * (2000 + 64 + 16)), (True, "repull", None)],
+)
+def test_relays_that_add_hold_accumulators_and_over_sockets_a_model(
+    by_reference, staging, expected
+):
+    """Each of them, and what it stages; a round that pulls again asks none of them to add."""
+    demand = replace(LARGE, staging=staging)
+    layout = Layout(sites=4, relays=2, adding=True, by_reference=by_reference)
+    found = parts_of(plan_memory(0, demand, layout, LIMITS))
+    assert found.get("sums of relays") == expected
+    assert found["results"] == 4000  # every site may be asked again
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,16 @@ def leaving_a_child(model, site):
     with Path(site.config["pipe"]).open("w") as pipe:
         pipe.write(f"{os.getpid()} {child}")
     time.sleep(600)
+
+
+def tracks(model, site):
+    """Track two numbers a round."""
+    for step in (0, 1):
+        site.track("loss", np.float32(10 * site.round_number + step), step=step)
+    return FLModel(params=model.params)
+
+
+def tracks_and_fails(model, site):
+    """Track a number, then raise."""
+    site.track("loss", 1.5)
+    raise ValueError("no")

@@ -72,3 +72,23 @@ def test_what_cannot_be_used_is_named(tmp_path, name, value):
     """At construction."""
     with pytest.raises(ConfigError, match=name):
         play(tmp_path, **{name: value})
+
+
+def test_a_site_that_is_lost_when_it_is_pulled_again_is_a_failed_one(tmp_path):
+    """Neither its metrics nor its weight count, and the history says why."""
+
+    def boast(model, site):
+        result = train(model, site)
+        result.metrics = {"score": float(site.index)}
+        if site.index == 2:  # passes once, and could make a float32 sum infinite
+            result.params["a"][:] = 1e38
+        return result
+
+    options = {"accumulator": "float32", "num_rounds": 1, "train": boast}
+    run = play(tmp_path, staging="repull", **options)
+    (record,) = run.history.rounds
+    assert record.arrived == 2
+    assert record.metrics == {"score": pytest.approx(2 / 3)}
+    assert "could not be pulled again" in run.history.failed_sites()["site-3"]
+    spool = play(tmp_path, transport="tcp", **options)
+    assert spool.model.model_digest() == run.model.model_digest()

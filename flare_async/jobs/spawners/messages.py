@@ -13,10 +13,12 @@ from typing import Final, TypeVar
 import msgpack
 
 from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
+from flare_async.jobs.records_travel import packed_records, read_records
 from flare_async.jobs.site import Plain, Scalar, SiteInfo, plain
 from flare_async.jobs.training import TaskKind
 from flare_async.jobs.work import FRAMEWORKS, CodeReference, Framework
 from flare_async.model import ParamsType
+from flare_async.roles.log_record import LogRecord
 from flare_async.transfer.spec import TensorSpec, check_layout
 
 __all__ = [
@@ -75,13 +77,17 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The update is in its file, laid out for the model's specs and these aliases."""
+    """The update is in its file, laid out for the model's specs and these aliases.
+
+    ``records`` are what the site has tracked meanwhile.
+    """
 
     params_type: ParamsType
     metrics: Mapping[str, float]
     meta: Mapping[str, Scalar]
     seconds: float
     aliases: Mapping[str, str]
+    records: tuple[LogRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Failed:
 
     problem: str
     details: str
+    records: tuple[LogRecord, ...] = ()
 
 
 Message = Setup | Assignment | Done | Failed
@@ -120,9 +127,10 @@ def _fields_of(message: Message) -> tuple[str, list[object]]:
         case Done():
             kind = message.params_type.value
             parts = (dict(message.metrics), dict(message.meta), message.seconds)
-            return "done", [kind, *parts, dict(message.aliases)]
+            return "done", [kind, *parts, dict(message.aliases), packed_records(message.records)]
         case Failed():
-            return "failed", [message.problem, message.details]
+            records = packed_records(message.records)
+            return "failed", [message.problem, message.details, records]
 
 
 def _assignment_fields(message: Assignment) -> list[object]:
@@ -199,7 +207,7 @@ def _read_assignment(fields: Sequence[object]) -> Assignment:
         raise ValueError("unknown kind of task")
     return Assignment(
         _read_code(*_is(list, code)),
-        "torch" if framework == "torch" else "numpy",
+        framework,
         _read_site(*_is(list, site)),
         _scalars(meta),
         _is(int, model),
@@ -237,7 +245,7 @@ def _read_site(*fields: object) -> SiteInfo:
 
 
 def _read_done(fields: Sequence[object]) -> Done:
-    kind, metrics, meta, seconds, aliases = fields
+    kind, metrics, meta, seconds, aliases, records = fields
     numbers = _is(dict, metrics)
     return Done(
         params_type=ParamsType(_is(str, kind)),
@@ -245,12 +253,13 @@ def _read_done(fields: Sequence[object]) -> Done:
         meta=_scalars(meta),
         seconds=_is(float, seconds),
         aliases=_texts(aliases),
+        records=read_records(records),
     )
 
 
 def _read_failed(fields: Sequence[object]) -> Failed:
-    problem, details = fields
-    return Failed(_is(str, problem), _is(str, details))
+    problem, details, records = fields
+    return Failed(_is(str, problem), _is(str, details), read_records(records))
 
 
 READERS: Final[Mapping[str, Callable[[Sequence[object]], Message]]] = {

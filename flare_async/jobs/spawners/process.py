@@ -166,10 +166,13 @@ class ProcessSpawner:
         message = encode(_assignment(task, code, placed.number))
         fds = (placed.file.fileno(), update.fileno())
         answer = decode(await seat.worker.exchange(message, fds))
+        if not isinstance(answer, Done | Failed):
+            raise RemoteProtocolError("worker_message", f"unexpected {type(answer).__name__}")
+        if task.log is not None:
+            for record in answer.records:
+                task.log(record)
         if isinstance(answer, Failed):
             raise TrainingFailed(task.site.name, answer.problem, answer.details)
-        if not isinstance(answer, Done):
-            raise RemoteProtocolError("worker_message", f"unexpected {type(answer).__name__}")
         tensors = None
         if task.kind == "train":
             read = partial(read_tensors, update, task.tensors.specs, answer.aliases)

@@ -14,6 +14,8 @@ import signal
 import socket
 import sys
 import time
+import warnings
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
@@ -52,6 +54,7 @@ from flare_async.jobs.work import (
     TrainFunction,
     Work,
 )
+from flare_async.roles.log_record import LogRecord
 from flare_async.transfer.pool import SlotPool
 from flare_async.transfer.tensors import TensorSet
 
@@ -59,6 +62,7 @@ __all__ = ["Worker", "load_function", "main"]
 
 CLOSE_ON_EXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 DESCRIPTORS: Final = 2  # the model's file and the update's
+MOST_RECORDS: Final = 10_000  # of one task; the oldest go first
 
 
 class Worker:
@@ -69,22 +73,25 @@ class Worker:
         self._pool = SlotPool()
         self._states = SiteStates()
         self._model: tuple[int, TensorSet] | None = None
+        self._records: deque[LogRecord] = deque(maxlen=MOST_RECORDS)
 
     def answer(self, assignment: Assignment, fds: Sequence[int]) -> Done | Failed:
         """Train once; the update is written to the second descriptor."""
         model, update = fds
+        self._records.clear()
         try:
             outcome = self._train(assignment, model)
             if outcome.tensors is not None:
                 write_tensors(Borrowed(update), outcome.tensors)
         except TrainingFailed as failed:
-            return Failed(failed.problem, failed.details)
+            return Failed(failed.problem, failed.details, tuple(self._records))
         return Done(
             params_type=outcome.params_type,
             metrics=outcome.metrics,
             meta=outcome.meta,
             seconds=outcome.seconds,
             aliases={} if outcome.tensors is None else outcome.tensors.aliases,
+            records=tuple(self._records),
         )
 
     def _train(self, assignment: Assignment, model_fd: int) -> TrainOutcome:
@@ -93,7 +100,8 @@ class Worker:
         # Only one of the two functions is called, the one that the task is about.
         work = Work(train, assignment.framework, evaluate=cast("EvaluateFunction", train))
         tensors = self._tensors(assignment, model_fd)
-        task = TrainTask(work, tensors, info, assignment.meta, assignment.kind)
+        log = self._records.append
+        task = TrainTask(work, tensors, info, assignment.meta, assignment.kind, log)
         model, site = prepare(task, self._pool, self._states.of(info))
         started = time.perf_counter()
         with seeded(site):
@@ -133,7 +141,9 @@ def load_function(code: CodeReference, files: dict[str, ModuleType], site: str) 
 
 def _load(code: CodeReference, site: str) -> ModuleType:
     try:
-        module = load_job_file(code.path, code.package)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the submitter's process has shown them
+            module = load_job_file(code.path, code.package)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - it is user code

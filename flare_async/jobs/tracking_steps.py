@@ -1,0 +1,26 @@
+"""The x-axis of records that came without a step: their count, by site and key."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from flare_async.jobs.records import MetricRow
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """Gives every row a step: its own, or how many rows of its key the site has had."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[str, str]] = Counter()
+
+    def of(self, row: MetricRow) -> int:
+        """Return the step of the next row of its key."""
+        if row.step is not None:
+            return row.step
+        key = (row.site, row.key)
+        self._seen[key] += 1
+        return self._seen[key] - 1

@@ -1,0 +1,19 @@
+"""The TensorFlow examples, played where it is installed: a stage of ``.ci/run``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.examples.play import Expected, check
+
+EXAMPLES = {
+    "hello-tf": Expected("accuracy", 0.8),
+    "multi-gpu-tf": Expected("accuracy", 0.7),
+}
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_a_tensorflow_example_learns_the_same_in_threads_and_in_processes(name, tmp_path):
+    """Also where each process has two replicas of the network."""
+    check(name, tmp_path, EXAMPLES[name])
