@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import anyio
-
 from flare_async.errors import FlareError, QuorumNotReached
 from flare_async.roles import decisions
 from flare_async.roles.lease import Lease
@@ -21,6 +19,8 @@ from flare_async.roles.setting import RoundObserver, RoundSetting, RoundTask, Up
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
+
+    from flare_async.ports import Timer
 
 __all__ = ["RoundObserver", "RoundSetting", "RoundTask", "Update", "Updates"]
 
@@ -44,6 +44,7 @@ class Updates:
         self._tasks = tasks
         self._clock = setting.server.context.clock
         self._began = self._clock.now()
+        self._timer: Timer | None = None  # of the deadline
         self._machine = RoundMachine(setting.plan)
         self._leases: dict[str, Lease] = {}
         self.partials = Partials(setting, weakref.proxy(self), tasks)  # no cycle, see __exit__
@@ -68,6 +69,8 @@ class Updates:
             self.commit()
         else:
             self.abandon()
+        if self._timer is not None:
+            self._timer.cancel()
         self._leases = {}  # they refer to this: a round's memory must not wait for the collector
 
     def __aiter__(self) -> Self:
@@ -107,7 +110,8 @@ class Updates:
         """Give the first sites their task and set the deadline."""
         deadline = self._setting.plan.deadline
         if deadline is not None:
-            self._tasks.start_soon(self._expire, deadline, name="deadline of a round")
+            # No task: a cancelled one keeps its frame, and with it the round, until collected.
+            self._timer = self._clock.call_at(self._began + deadline, self._expire)
         self.partials.start()
         self._carry_out(self._machine.handle(decisions.Started()))
 
@@ -198,8 +202,7 @@ class Updates:
             self.records[record.site] = record
             self._setting.observer.site_finished(self._setting.task.number, record)
 
-    async def _expire(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
+    def _expire(self) -> None:
         self._carry_out(self._machine.handle(decisions.DeadlinePassed()))
         self._wake()
 

@@ -34,6 +34,7 @@ class _Share:
 
     taken: int = 0
     under_way: int = 0
+    going_on: bool = False  # pulls that are over meanwhile are counted, and no more
     waiting: deque[Turn] = field(default_factory=deque)
 
 
@@ -68,6 +69,16 @@ class Turns:
         turn.is_over = True
 
     def _go_on(self, site: str, share: _Share) -> None:
+        if not share.going_on:  # hundreds of pulls that cannot begin are no recursion
+            share.going_on = True
+            try:
+                self._begin_what_may(share)
+            finally:
+                share.going_on = False
+            if not share.under_way and not share.waiting:
+                self._shares.pop(site, None)
+
+    def _begin_what_may(self, share: _Share) -> None:
         count = max(1, self._count())
         while share.waiting:
             turn = share.waiting[0]
@@ -83,5 +94,3 @@ class Turns:
                 share.taken += window
                 if not turn.start(window):
                     self.over(turn)
-        if not share.under_way:
-            self._shares.pop(site, None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import anyio
 
+from flare_async.arguments import configured
 from flare_async.errors import ConfigError
 from flare_async.jobs.events import Observer, RunEvent
 from flare_async.jobs.recipe import Recipe, positive
@@ -37,6 +38,7 @@ def ignore(event: RunEvent) -> None:
     """Observe nothing."""
 
 
+@configured(num_clients=1)
 @dataclass(kw_only=True, eq=False)
 class SimEnv:
     """Simulates sites in this process with the code that real ones run.

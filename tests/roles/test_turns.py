@@ -109,3 +109,24 @@ def test_no_site_exceeds_its_share_and_all_turns_come(steps):
     while book.going:
         book.end(book.going[0])
     assert all(turn.is_over for turn in asked)
+
+
+def test_hundreds_of_pulls_that_cannot_begin_are_no_recursion():
+    """Their channels are gone when it is their turn: they are over one after the other."""
+    turns = Turns(TOTAL, 64, lambda: 1)
+    refused = []
+
+    def refuse(turn):
+        refused.append(turn)
+        turns.over(turn)
+        return False
+
+    def ask(start):
+        turn = Turn("a", TOTAL, lambda window: start(turn), 1)
+        turns.ask(turn)
+        return turn
+
+    first = [ask(lambda turn: True) for _ in range(2)]
+    waiting = [ask(refuse) for _ in range(5000)]
+    turns.over(first[0])
+    assert refused == waiting

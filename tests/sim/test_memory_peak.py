@@ -20,8 +20,9 @@ def train(model, site):
     return FLModel(params={"w": model.params["w"] + np.float32(1)})
 
 
+@pytest.mark.parametrize("timeout", [None, 600.0])
 @pytest.mark.parametrize("workers", ["inline", "thread"])
-def test_results_do_not_pile_up(tmp_path, workers):
+def test_results_do_not_pile_up(tmp_path, workers, timeout):
     """One waits and one is made: a site's result is gone when it is in the sum."""
     plans = []
 
@@ -38,7 +39,9 @@ def test_results_do_not_pile_up(tmp_path, workers):
         observer=observe,
     )
     model = {"w": np.zeros(SIZE // 4, np.float32)}
-    recipe = FedAvgRecipe(model=model, min_clients=CLIENTS, num_rounds=5, train=train)
+    recipe = FedAvgRecipe(
+        model=model, min_clients=CLIENTS, num_rounds=5, train=train, round_timeout=timeout
+    )
     recipe.execute(env)  # what is imported or cached at the first run is no part of a run
     plans.clear()
     tracemalloc.start()

@@ -1,0 +1,192 @@
+"""Companions: tensors that travel with a model and are no part of it, such as control variates.
+
+User code sees them as dicts of arrays in ``FLModel.meta``: a companion is sent under one key and
+answered under another, with the same names, shapes and types. On the wire they are tensors of the
+model's set whose names begin with a reserved prefix, so that everything that moves, checks, sums
+and relays a model does the same with them. An answer is averaged as whole weights are, whatever the
+kind of the update: the difference that a DIFF update needs is made here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flare_async.errors import ConfigError, TrainingFailed
+from flare_async.model import FLModel, ParamsType
+from flare_async.transfer.difference import difference
+from flare_async.transfer.layers import flattened, grouped
+from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.tensors import TensorSet
+
+__all__ = [
+    "RESERVED",
+    "Companion",
+    "answered",
+    "companion_names",
+    "joined",
+    "outside",
+    "parted",
+    "refuse_reserved",
+]
+
+RESERVED: Final = "@meta/"
+KEY: Final = re.compile(r"[A-Za-z0-9_.-]*")
+NAME: Final = re.compile(r"@meta/([A-Za-z0-9_.-]*)>([A-Za-z0-9_.-]*)/(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Companion:
+    """The keys of ``FLModel.meta`` under which sites find it and under which they answer.
+
+    Without ``sent`` sites do not see what was sent, without ``answer`` they answer nothing.
+
+    Raises:
+        ConfigError: there is neither, or a key is not made of letters, digits, ".", "_" and "-".
+    """
+
+    sent: str = ""
+    answer: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("sent", "answer"):
+            key = getattr(self, name)
+            if not isinstance(key, str) or not KEY.fullmatch(key):
+                raise ConfigError(name, key, "use letters, digits, '.', '_' and '-'")
+        if not self.sent and not self.answer:
+            raise ConfigError("sent", "", "a companion is sent, answered or both")
+
+    def name_of(self, tensor: str) -> str:
+        """Return the name under which one of its tensors travels."""
+        return f"{RESERVED}{self.sent}>{self.answer}/{tensor}"
+
+
+def refuse_reserved(field: str, names: Iterable[str]) -> None:
+    """Refuse names that companions travel under. Raises ConfigError."""
+    for name in names:
+        if isinstance(name, str) and name.startswith(RESERVED):
+            raise ConfigError(field, name, f"tensors may not be named {RESERVED}...")
+
+
+def joined(model: TensorSet, companions: Mapping[Companion, TensorSet]) -> TensorSet:
+    """Return a model with its companions, which share their memory with it.
+
+    Raises:
+        ConfigError: the model has a reserved name.
+    """
+    if not companions:
+        return model
+    refuse_reserved("model", model)
+    specs, views, aliases = list(model.specs), dict(model), dict(model.aliases)
+    for companion, tensors in companions.items():
+        for spec in tensors.specs:
+            name = companion.name_of(spec.name)
+            specs.append(TensorSpec(name, spec.dtype, spec.shape))
+            views[name] = tensors[spec.name]
+        aliases |= {
+            companion.name_of(name): companion.name_of(first)
+            for name, first in tensors.aliases.items()
+        }
+    return TensorSet.from_views(specs, views, aliases)
+
+
+def parted(tensors: TensorSet) -> tuple[TensorSet, dict[Companion, TensorSet]]:
+    """Return what ``joined`` was given."""
+    names = companion_names(tensors)
+    if not names:
+        return tensors, {}
+    inside = {name for of in names.values() for name in of.values()}
+    model = _part(tensors, {name: name for name in tensors if name not in inside})
+    return model, {
+        companion: _part(tensors, {given: name for name, given in of.items()})
+        for companion, of in names.items()
+    }
+
+
+def companion_names(names: Iterable[str]) -> dict[Companion, dict[str, str]]:
+    """Return, for each companion among ``names``, its tensors' own names and those on the wire."""
+    found: dict[Companion, dict[str, str]] = {}
+    for name in names:
+        match = NAME.fullmatch(name) if name.startswith(RESERVED) else None
+        if match is not None and (match[1] or match[2]):
+            found.setdefault(Companion(match[1], match[2]), {})[match[3]] = name
+    return found
+
+
+def outside(params: dict[str, object], *, layered: bool = False) -> dict[str, dict[str, object]]:
+    """Take companions out of what user code is to receive; return them by their keys in ``meta``.
+
+    ``layered`` puts the arrays of a layer into one list.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for companion, names in companion_names(params).items():
+        arrays = {name: params.pop(given) for name, given in names.items()}
+        if companion.sent:
+            found[companion.sent] = dict(grouped(arrays)) if layered else arrays
+    return found
+
+
+def answered(site: str, model: FLModel, sent: TensorSet) -> FLModel:
+    """Return what user code returned, with its answers among the params; ``sent`` is what it got.
+
+    Of ``sent``, only companions are looked at, so the model's bytes may be missing.
+
+    Raises:
+        TrainingFailed: an answer is missing or is no dict of arrays.
+    """
+    slots = companion_names(spec.name for spec in sent.specs)
+    if not slots:
+        return model
+    params, meta = dict(model.params or {}), dict(model.meta)
+    for companion, names in slots.items():
+        echo = meta.get(companion.sent)
+        if isinstance(echo, Mapping) and companion.sent != companion.answer:
+            del meta[companion.sent]  # scripts return the meta that they were given
+        old = _part(sent, {given: name for name, given in names.items()})
+        new = old
+        if companion.answer:
+            new = _answer(site, companion, meta.pop(companion.answer, None), old)
+        if model.params_type is ParamsType.DIFF:
+            new = difference(new, old)
+        params |= {names[name]: array for name, array in new.numpy().items()}
+    return FLModel(
+        params_type=model.params_type,
+        params=params,
+        metrics=model.metrics,
+        current_round=model.current_round,
+        total_rounds=model.total_rounds,
+        meta=meta,
+    )
+
+
+def _answer(site: str, companion: Companion, given: object, old: TensorSet) -> TensorSet:
+    where = f"meta[{companion.answer!r}]"
+    if not isinstance(given, Mapping):
+        problem = "is missing" if given is None else f"is {type(given).__name__}"
+        hint = f"return a dict of arrays like meta[{companion.sent!r}]" if companion.sent else ""
+        raise TrainingFailed(site, f"{where} {problem}, a dict of {len(old)} arrays is needed. {hint}")
+    return _checked(site, where, flattened(given), old)
+
+
+def _checked(site: str, where: str, given: Mapping[str, object], old: TensorSet) -> TensorSet:
+    # Imported late: results know companions, which know how a result is checked.
+    from flare_async.jobs.result import like
+
+    return like(site, where, given, old)
+
+
+def _part(tensors: TensorSet, names: Mapping[str, str]) -> TensorSet:
+    """Return some tensors, by the names on the wire, under names of their own."""
+    specs = [
+        TensorSpec(own, tensors.spec(given).dtype, tensors.spec(given).shape)
+        for given, own in names.items()
+    ]
+    tied = {
+        own: names[tensors.aliases[given]]
+        for given, own in names.items()
+        if tensors.aliases.get(given) in names
+    }
+    views = {own: tensors[given] for given, own in names.items()}
+    return TensorSet.from_views(specs, views, tied)
