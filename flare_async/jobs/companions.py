@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flare_async.errors import ConfigError, TrainingFailed
@@ -26,6 +26,7 @@ __all__ = [
     "Companion",
     "answered",
     "companion_names",
+    "completed",
     "joined",
     "outside",
     "parted",
@@ -128,53 +129,62 @@ def outside(params: dict[str, object], *, layered: bool = False) -> dict[str, di
     return found
 
 
-def answered(site: str, model: FLModel, sent: TensorSet) -> FLModel:
-    """Return what user code returned, with its answers among the params; ``sent`` is what it got.
+def answered(site: str, model: FLModel, sent: TensorSet) -> tuple[FLModel, TensorSet]:
+    """Return what user code returned with its answers among the params, and what they must be like.
 
-    Of ``sent``, only companions are looked at, so the model's bytes may be missing.
+    ``sent`` is what it got. The second result has names, types and shapes only.
 
     Raises:
         TrainingFailed: an answer is missing or is no dict of arrays.
     """
     slots = companion_names(spec.name for spec in sent.specs)
     if not slots:
-        return model
+        return model, sent
     params, meta = dict(model.params or {}), dict(model.meta)
     for companion, names in slots.items():
-        echo = meta.get(companion.sent)
-        if isinstance(echo, Mapping) and companion.sent != companion.answer:
-            del meta[companion.sent]  # scripts return the meta that they were given
-        old = _part(sent, {given: name for name, given in names.items()})
-        new = old
         if companion.answer:
-            new = _answer(site, companion, meta.pop(companion.answer, None), old)
-        if model.params_type is ParamsType.DIFF:
-            new = difference(new, old)
-        params |= {names[name]: array for name, array in new.numpy().items()}
-    return FLModel(
-        params_type=model.params_type,
-        params=params,
-        metrics=model.metrics,
-        current_round=model.current_round,
-        total_rounds=model.total_rounds,
-        meta=meta,
+            given = _answer(site, companion, meta.pop(companion.answer, None))
+            params |= {names.get(name, name): array for name, array in given.items()}
+        if companion.sent and isinstance(meta.get(companion.sent), Mapping):
+            del meta[companion.sent]  # scripts return the meta that they were given
+    unanswered = _unanswered(slots)
+    wanted = TensorSet([spec for spec in sent.specs if spec.name not in unanswered], {}, {})
+    return replace(model, params=params, meta=meta), wanted
+
+
+def completed(tensors: TensorSet, sent: TensorSet, kind: ParamsType) -> TensorSet:
+    """Return a checked update with all that travels: what was not asked for goes back as it came.
+
+    In a difference an answer is the difference to what was sent, so that its mean is the same.
+    Of ``sent``, only companions are looked at: the model's bytes may be missing.
+    """
+    slots = companion_names(spec.name for spec in sent.specs)
+    if not slots:
+        return tensors
+    names = {given: given for of in slots.values() for given in of.values()}
+    old, unanswered = _part(sent, names), _unanswered(slots)
+    new = {**tensors, **{name: old[name] for name in unanswered}}
+    aliases = {**tensors.aliases, **{n: f for n, f in old.aliases.items() if n in unanswered}}
+    if kind is ParamsType.DIFF:
+        whole = TensorSet.from_views(old.specs, {name: new[name] for name in old})
+        new |= difference(whole, old)
+        aliases = {name: first for name, first in aliases.items() if name not in names}
+    return TensorSet.from_views(sent.specs, new, aliases)
+
+
+def _unanswered(slots: Mapping[Companion, Mapping[str, str]]) -> frozenset[str]:
+    return frozenset(
+        given for companion, of in slots.items() if not companion.answer for given in of.values()
     )
 
 
-def _answer(site: str, companion: Companion, given: object, old: TensorSet) -> TensorSet:
+def _answer(site: str, companion: Companion, given: object) -> Mapping[str, object]:
+    if isinstance(given, Mapping):
+        return flattened(given)
+    problem = "is missing" if given is None else f"is {type(given).__name__}"
+    hint = f", like meta[{companion.sent!r}]" if companion.sent else ""
     where = f"meta[{companion.answer!r}]"
-    if not isinstance(given, Mapping):
-        problem = "is missing" if given is None else f"is {type(given).__name__}"
-        hint = f"return a dict of arrays like meta[{companion.sent!r}]" if companion.sent else ""
-        raise TrainingFailed(site, f"{where} {problem}, a dict of {len(old)} arrays is needed. {hint}")
-    return _checked(site, where, flattened(given), old)
-
-
-def _checked(site: str, where: str, given: Mapping[str, object], old: TensorSet) -> TensorSet:
-    # Imported late: results know companions, which know how a result is checked.
-    from flare_async.jobs.result import like
-
-    return like(site, where, given, old)
+    raise TrainingFailed(site, f"{where} {problem}: return a dict of arrays in it{hint}")
 
 
 def _part(tensors: TensorSet, names: Mapping[str, str]) -> TensorSet:

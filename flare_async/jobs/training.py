@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from flare_async.errors import FlareError, TrainingFailed
+from flare_async.jobs.companions import answered, completed, outside
 from flare_async.jobs.result import (
     checked_evaluation,
     checked_meta,
@@ -104,12 +105,13 @@ def prepare(task: TrainTask, pool: SlotPool, state: dict[str, object]) -> tuple[
         params = pool.take(task.tensors, task.work.framework)
     except FlareError as exc:
         raise TrainingFailed(info.name, str(exc)) from exc
+    beside = outside(params, layered=task.work.framework == "tensorflow")
     model = FLModel(
         params_type=ParamsType.FULL,
         params=params,
         current_round=info.round_number,
         total_rounds=info.total_rounds,
-        meta=dict(task.meta),
+        meta={**task.meta, **beside},
     )
     return model, Site(info, state, task.log)
 
@@ -179,9 +181,12 @@ def conclude(
     if task.work.framework == "tensorflow" and model.params is not None:
         model = replace(model, params=flattened(model.params))
     _refuse_layers(site, model)
+    kind = ParamsType(model.params_type or ParamsType.FULL)
+    model, wanted = answered(site, model, task.tensors)
+    tensors = checked_tensors(site, model, wanted, pool, detach=detach)
     return TrainOutcome(
-        tensors=checked_tensors(site, model, task.tensors, pool, detach=detach),
-        params_type=ParamsType(model.params_type or ParamsType.FULL),
+        tensors=completed(tensors, task.tensors, kind),
+        params_type=kind,
         metrics=checked_metrics(site, model.metrics),
         meta=checked_meta(site, model.meta),
         seconds=seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from flare_async.jobs.run import Run, RunStatistics, RunStatus
 from flare_async.jobs.site import SiteInfo
 from flare_async.jobs.site_worker import SiteWorker
 from flare_async.jobs.store import FolderStore
+from flare_async.limits import Limits
 from flare_async.net.clock import LoopClock
 from flare_async.net.groups import sole_error
 from flare_async.net.link import Link, Listener
@@ -58,7 +60,7 @@ class Simulation:
         self._store = FolderStore(run.folder, durable=False)
         self._clock = LoopClock()
         self._began = self._clock.now()
-        self._limits = recipe.limits(env.limits)
+        self._limits = roomy(recipe.limits(env.limits), len(env.sites))
         self._works = env.works(recipe)
         self._clients: dict[str, Client] = {}
         self._post = RecordPost(self._log)
@@ -205,3 +207,12 @@ class Simulation:
         except FlareError as exc:
             log.warning("run_not_kept", run=run.run_id, error=str(exc))
         env.observer(RunFinished(str(run.status), "" if run.cause is None else str(run.cause)))
+
+
+def roomy(limits: Limits, sites: int) -> Limits:
+    """Return limits under which so many sites may connect at once: here they are no crowd."""
+    return replace(
+        limits,
+        handshakes=max(limits.handshakes, sites),
+        sessions=max(limits.sessions, 2 * sites),
+    )

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from flare_async.errors import ClientCallError, ScriptStopped
+from flare_async.jobs.companions import outside
 from flare_async.jobs.scripts.desk import Place, TaskFacts
 from flare_async.jobs.seeding import limit_torch_threads
 from flare_async.jobs.training import TrainOutcome, TrainTask, conclude, prepare
@@ -121,11 +122,13 @@ class ThreadDesk:
         self._pool = SlotPool()
         if copy or task.work.framework != "numpy":
             return prepare(task, self._pool, {})[0]
+        params: dict[str, object] = dict(task.tensors.numpy())
+        beside = outside(params)
         return FLModel(
-            params=dict(task.tensors.numpy()),
+            params=params,
             current_round=task.site.round_number,
             total_rounds=task.site.total_rounds,
-            meta=dict(task.meta),
+            meta={**task.meta, **beside},
         )
 
     def hand_in(self, model: FLModel) -> None:

@@ -17,6 +17,7 @@ from flare_async.errors import (
     ScriptStopped,
     TrainingFailed,
 )
+from flare_async.jobs.companions import RESERVED, outside
 from flare_async.jobs.memory import return_memory
 from flare_async.jobs.scripts.desk import Desk, Place, TaskFacts
 from flare_async.jobs.site import SiteInfo
@@ -144,12 +145,13 @@ class SocketDesk:
             params = self._params(task, file)
         except (FlareError, OSError, ValueError) as exc:
             raise TrainingFailed(self._place.site, str(exc)) from exc
+        beside = outside(params, layered=self._welcome.framework == "tensorflow")
         return FLModel(
             params_type=ParamsType.FULL,
             params=params,
             current_round=task.facts.round_number,
             total_rounds=task.facts.total_rounds,
-            meta=dict(task.facts.meta),
+            meta={**task.facts.meta, **beside},
         )
 
     def hand_in(self, model: FLModel) -> None:
@@ -221,15 +223,16 @@ class SocketDesk:
             if tied is None:
                 start = offsets[spec.name]
                 flat = np.frombuffer(whole[start : start + spec.nbytes], np.uint8)
-                params[spec.name] = convert(spec, flat)
+                beside = spec.name.startswith(RESERVED)  # its pages stay as they came
+                params[spec.name] = convert(spec, flat.copy() if beside else flat)
             else:
                 params[spec.name] = params[tied]
         return grouped(params) if self._welcome.framework == "tensorflow" else params
 
     def _concluded(self, task: Offered, model: FLModel) -> TrainOutcome:
         kind: TaskKind = "validate" if task.facts.name == "validate" else "train"
-        # The bytes are not looked at: what is checked are names, types and shapes.
-        expected = TensorSet(task.specs, {}, dict(task.aliases))
+        # The model's bytes are not looked at: what is checked are names, types and shapes.
+        expected = TensorSet(task.specs, self._beside(task), dict(task.aliases))
         asked = TrainTask(
             Work(_no_function, self._welcome.framework),
             expected,
@@ -239,6 +242,14 @@ class SocketDesk:
         seconds = time.monotonic() - self._began
         # It is written to a file at once, which is the copy that cuts it loose.
         return conclude(asked, model, SlotPool(), seconds=seconds, detach=False)
+
+    def _beside(self, task: Offered) -> dict[str, memoryview]:
+        """Return the bytes of what came beside the model; the script has copies of them."""
+        names = [spec for spec in task.specs if spec.name.startswith(RESERVED)]
+        if not names or self._file is None:
+            return {}
+        source = SharedSource(self._file, task.specs, task.aliases)
+        return {spec.name: memoryview(source.piece(spec.name, 0, spec.nbytes)) for spec in names}
 
     def _base(self, task: Offered, kind: ParamsType) -> SharedSource | None:
         """Return what the result is to be a difference to; its pages are as they came."""
