@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
-from flare_async.errors import TransferError
+from flare_async.errors import LinkError, OfferGone, OfferNotFound, SourceLost
 from flare_async.roles.round import Update
 from flare_async.roles.server import Server
 from flare_async.transfer.sink import TensorSink
 
 __all__ = ["Repull"]
+
+AGAIN: Final = "the round, pulled again,"
 
 
 class Repull:
@@ -25,9 +28,14 @@ class Repull:
         Waits as ``Downloader.fetch`` does; cancelling leaves the offer as it is.
 
         Raises:
-            FlareError: the site is gone, or the pull failed.
+            SourceLost: the site is gone, or offers its update no more.
+            FlareError: the pull failed.
         """
         session, ref = self._server.sites.get(site), self._refs.get(site)
         if session is None or ref is None:
-            raise TransferError(f"{site}: is not connected any more, or has offered nothing")
-        await self._server.context.downloader.fetch(session, ref, sink, only=names)
+            total = 0 if ref is None else ref.nbytes
+            raise SourceLost(site, AGAIN, 0, total, "it is not connected, or has offered nothing")
+        try:
+            await self._server.context.downloader.fetch(session, ref, sink, only=names)
+        except (OfferGone, OfferNotFound, LinkError) as exc:
+            raise SourceLost(site, AGAIN, 0, ref.nbytes, str(exc)) from exc

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import cast
 
 import anyio
 
@@ -162,7 +164,7 @@ class Exchange:
         if weigh is not None:
             callback = getattr(weigh, "__qualname__", type(weigh).__qualname__)
             with self._setting.server.context.lag.timed(callback):
-                weight = weigh(self._site, result.meta)
+                weight = plain_weight(weigh(self._site, result.meta))
         self._setting.admission.check_weight(self._site, weight)
         return weight
 
@@ -248,3 +250,13 @@ class LikeModel(MemorySink):
         """
         self._admission.check_specs(self._site, specs)
         super().begin(specs, aliases)
+
+
+def plain_weight(value: object) -> float:
+    """Return a number as Python's own, whose arithmetic differs from NumPy's; others as they are.
+
+    What is no number is refused where weights are checked.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return cast("float", value)
+    return float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import numpy as np
 import pytest
 
 from flare_async.errors import TransferError
@@ -97,6 +98,19 @@ def test_an_update_with_a_bad_weight_is_refused_before_it_is_staged(sim, scheme,
     arrived, record = sim(main)
     assert (arrived, record.status) == (["b"], "refused")
     assert (reducer.staged, reducer.discarded) == (["b"], ["a"])
+
+
+@pytest.mark.parametrize("weight", [np.int64(3), np.float32(3), 3])
+def test_numbers_of_numpy_are_weights(sim, scheme, weight):
+    """They count as Python's own do."""
+
+    async def main():
+        async with federation({"a": Trains()}, scheme=scheme) as made:
+            await round_of(made, ["a"], quorum=1, weigh=lambda site, meta: weight)
+            return made.seen.records[0, "a"]
+
+    record = sim(main)
+    assert (type(record.weight), record.weight, record.status) == (float, 3.0, "ok")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyError("steps")])
