@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import AsyncExitStack
 
@@ -132,12 +133,20 @@ def test_f28_a_killed_process_that_is_started_again_is_counted_once():
             made.cohort.sites = ("first", "k1", "last")
             process = await joined(made, stack, "k1")
 
+            back = asyncio.Event()
+
+            async def again():
+                await joined(made, stack, "k1")
+                back.set()
+
             def die():
                 process.kill()
-                made.context.tasks.start_soon(joined, made, stack, "k1")
+                made.context.tasks.start_soon(again)
 
             await made.server.wait_for(made.cohort.sites, 3)
-            return await played(made, {"k1": (2 * MIB, die)}, quorum=3), made.seen.status()
+            digest = await played(made, {"k1": (2 * MIB, die)}, quorum=3)
+            await back.wait()  # it may say so after it has worked
+            return digest, made.seen.status()
 
     digest, status = leaving_nothing(main)
     assert status == dict.fromkeys(("first", "k1", "last"), "ok")
