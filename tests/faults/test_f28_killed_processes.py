@@ -39,9 +39,10 @@ class Deadly(CountedSink):
         self.at, self.kill = at, kill
 
     def landed(self, name, offset, nbytes):
-        """Count, and kill."""
+        """Count, and kill once: more of its bytes may be under way."""
+        before = self.got
         super().landed(name, offset, nbytes)
-        if self.got >= self.at:
+        if before < self.at <= self.got:
             self.kill()
 
 
