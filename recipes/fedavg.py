@@ -8,286 +8,72 @@ and returns its own w_t^k after some local steps; the next model is
 
 where n_k is ``meta["NUM_STEPS_CURRENT_ROUND"]`` of the update (1 where it is absent) times the
 site's ``aggregation_weights``. A site may return a difference instead (``ParamsType.DIFF``); then
-the mean difference is added to w_t.
+the mean difference is added to w_t. ``model_rounds.py`` has the rounds.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from flare_async.errors import ConfigError, QuorumNotReached, UpdateRefused
-from flare_async.jobs.cohort import JobCohort
-from flare_async.jobs.memory import checked_gc_rounds
-from flare_async.jobs.memory_demand import STAGINGS, ModelDemand, Staging
-from flare_async.jobs.metrics import MetricMean, by_key
-from flare_async.jobs.models import load_model
-from flare_async.jobs.recipe import Recipe, positive
-from flare_async.jobs.scripted import ScriptOptions
-from flare_async.jobs.work import EvaluateFunction, Framework, Work
+from flare_async.errors import ConfigError
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.limits import Limits
-from flare_async.model import MetaKey
-from flare_async.recipes.stopping import Patience, StopCondition
-from flare_async.roles.messages import Scalar
-from flare_async.roles.round import Update
-from flare_async.transfer.mean import MeanOptions, WeightedMean
-from flare_async.transfer.repull import RepulledMean
+from flare_async.recipes.aggregators import Aggregating, reducer_of
+from flare_async.recipes.model_recipe import ModelRecipe
+from flare_async.transfer.reducer import Reducer
+from flare_async.transfer.robust_rules import robust_rule
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["FedAvgRecipe"]
 
-Mean: TypeAlias = WeightedMean | RepulledMean
+DATA_KINDS = (None, "WEIGHTS", "WEIGHT_DIFF")
 
 
 @dataclass(kw_only=True, eq=False)
-class FedAvgRecipe(ScriptOptions, Recipe):
-    """FedAvg for PyTorch and NumPy models.
+class FedAvgRecipe(ModelRecipe):
+    """FedAvg for PyTorch, TensorFlow, NumPy and scikit-learn models; see ``ModelRecipe``.
 
-    ``model`` is a ``torch.nn.Module``, a dict of arrays or tensors, one array, or
-    ``{"class_path": "package.Class", "args": {...}}``; ``initial_ckpt`` a safetensors file with
-    its first tensors. ``train(model, site)`` runs at each site and returns an ``FLModel``, plain
-    or async; ``train_script`` is a file that calls ``flare_async.client`` instead.
-    ``evaluate(model, site)`` returns metrics of the received model; it runs before training and,
-    after the last round, once more, so that every version is evaluated. Without it the metrics
-    that ``train`` returns, or a script sends, are taken as those of the received model.
-
-    ``exact`` adds whole numbers, steps of ``2**-scale_bits``, in place of floats: the model has the
-    same bits in whatever order and through whatever relays updates come. Accumulators, and what
-    relays pass up, then have 8 bytes a value; weights should not be far below 1, and an update
-    whose weight times value is above ``2**(63 - scale_bits)`` divided by the sites is refused.
+    ``aggregator`` replaces the mean: the name or object of a robust rule ("median", ...), or an
+    object with ``accept_model(model)``, ``aggregate_model()`` and ``reset_stats()``, which is
+    handed the updates in the order of the cohort when all of a round are there.
 
     Raises:
         ConfigError: an argument cannot be used; the error names it.
     """
 
-    min_clients: int  # updates that a round needs; a run needs as many sites to begin
-    num_rounds: int = 2
     name: str = "fedavg"
-    model: object = None
-    initial_ckpt: str | Path | None = None
-    evaluate: EvaluateFunction | None = None
-
-    round_timeout: float | None = None  # seconds; then the quorum closes the round
-    clients_per_round: int | None = None  # updates that close a round; default: all sites'
-    over_select: float = 1.0  # asks so many times more sites than are needed
-    exclude_vars: str | None = None  # regular expression: such tensors keep the global value
-    aggregation_weights: Mapping[str, float] | None = None
-    accumulator: str | None = None  # "float32" or "float64"; default by the model's size
-    exact: bool = False  # the same bits in any order and grouping, see above
-    scale_bits: int = 32  # of an exact sum, from 0 to 60
-    staging: Staging = "spool"  # where updates wait: in a file, or "repull": at their sites
-    max_norm: float | None = None  # refuses an update with a tensor whose norm is larger
-    server_memory_gc_rounds: int | None = None  # gives memory back after so many; 0 is never
-    client_memory_gc_rounds: int | None = None  # None: after each, for models from 64 MB on
-
-    key_metric: str = "accuracy"  # chooses the best model
-    lower_is_better: bool = False
-    stop_cond: str | None = None  # "accuracy >= 0.95": ends the run when the model meets it
-    patience: int | None = None  # ends it after so many evaluations without a better one
-    save_filename: str = "FL_global_model.pt"
+    aggregator: object = None
+    aggregator_data_kind: object = None  # accepted: each update says what it is
 
     def __post_init__(self) -> None:
-        self.check_basics()
-        self.check_scripts()
-        framework: Framework
-        self.initial, framework = self._load()
-        self._kind: Framework = framework
-        self._let_go_of_arrays()
-        for site in self.sites_with_work:
-            self.work(site)
-        self._stop = None if self.stop_cond is None else StopCondition(self.stop_cond)
-        Patience(self.patience)
-        self._check_rounds()
-        self._check_memory()
-        self._mean(self.initial, ("any",))
+        if self.aggregator_data_kind not in DATA_KINDS:
+            problem = "is neither WEIGHTS nor WEIGHT_DIFF"
+            raise ConfigError("aggregator_data_kind", self.aggregator_data_kind, problem)
+        super().__post_init__()
+        rule = robust_rule(self.aggregator)
+        if rule is not None and self.min_clients < rule.least:
+            problem = f"{rule} needs {rule.least} updates"
+            raise ConfigError("min_clients", self.min_clients, problem)
 
-    def _let_go_of_arrays(self) -> None:
-        # ``initial`` is a copy; the caller's own arrays need not live as long as the recipe.
-        given = self.model
-        if isinstance(given, Mapping) and all(isinstance(a, np.ndarray) for a in given.values()):
-            self.model = self.initial.numpy()
-
-    def _check_memory(self) -> None:
-        if self.staging not in STAGINGS:
-            raise ConfigError("staging", self.staging, f"use one of {', '.join(STAGINGS)}")
-        most = self.max_norm
-        if most is not None and (not is_finite(most) or most <= 0):
-            raise ConfigError("max_norm", most, "a number above 0 is needed")
-        for name in ("server_memory_gc_rounds", "client_memory_gc_rounds"):
-            checked_gc_rounds(name, getattr(self, name))
-
-    def _check_rounds(self) -> None:
-        size, least = self.clients_per_round, self.min_clients
-        if size is not None and positive("clients_per_round", size) < least:
-            problem = f"is below min_clients={least}: no round could reach its quorum"
-            raise ConfigError("clients_per_round", size, problem)
-        if not is_finite(self.over_select) or self.over_select < 1:
-            raise ConfigError("over_select", self.over_select, "a number of at least 1 is needed")
-        timeout = self.round_timeout
-        if timeout is not None and (not is_finite(timeout) or timeout <= 0):
-            raise ConfigError("round_timeout", timeout, "seconds above 0 are needed")
-
-    @property
-    def torch_filename(self) -> str | None:
-        """``save_filename``, for a PyTorch model."""
-        return self.save_filename if self._kind == "torch" else None
-
-    def check_sites(self, sites: Sequence[str]) -> None:
-        """Refuse options and weights of sites that do not exist. Raises ConfigError."""
-        for name in ("per_site_config", "aggregation_weights"):
-            unknown = sorted(set(getattr(self, name) or {}) - set(sites))
-            if unknown:
-                raise ConfigError(name, unknown[:5], "no such sites", f"known: {sites[0]}, ...")
-
-    def work(self, site: str) -> Work:
-        """Return the functions, or the script, with the site's own options."""
-        own = self.site_work(site)
-        return Work(
-            train=self.train if own.script is None else None,
-            framework=own.framework or self._kind,
-            evaluate=self.evaluate,
-            config=own.config,
-            transfer=own.transfer,
-            memory_gc_rounds=self.client_memory_gc_rounds,
-            script=own.script,
-        )
-
-    def demand(self) -> ModelDemand:
-        """Return the current model from the second round on, and the mean; the first is here."""
-        return ModelDemand.of_mean(
-            self.initial,
-            accumulator=self.accumulator,
-            exclude=self.exclude_vars,
-            versions=min(1, self.num_rounds - 1),
-            staging=self.staging,
-            exact=self.exact,
-        )
-
-    async def coordinate(self, cohort: JobCohort) -> None:
-        """Run the rounds; the best model is the one that the sites evaluated as such."""
-        await cohort.checkpoint(self.initial, 0, behind=True)
-        try:
-            await self._rounds(cohort)
-        finally:
-            await cohort.settle()
-
-    async def _rounds(self, cohort: JobCohort) -> None:
-        model, patience = self.initial, Patience(self.patience)
-        for number in range(self.num_rounds):
-            model, lost = await self._round(cohort, model, number, patience)
-            due = (self.server_memory_gc_rounds, self.client_memory_gc_rounds)
-            await cohort.return_memory(number, model.nbytes, *due)
-            if lost:
-                break
-        if self.evaluate is not None:
-            await self._validate(cohort, model, len(cohort.history.rounds))
-
-    async def _round(
-        self, cohort: JobCohort, model: TensorSet, number: int, patience: Patience
-    ) -> tuple[TensorSet, bool]:
-        keep = "committed" if self.staging == "repull" else None
-        task = cohort.task(number, self.num_rounds, keep_until=keep)
-        sites = cohort.choose(number, self.clients_per_round, self.over_select)
-        taken: list[Update] = []
-        async with cohort.recording(task, sites, self.min_clients) as record:
-            with self._mean(model, sites, cohort.server.context.limits) as mean:
-                async with cohort.round(
-                    task,
-                    model,
-                    quorum=self.min_clients,
-                    deadline=self.round_timeout,
-                    size=self.clients_per_round,
-                    sites=sites,
-                    reducer=mean,
-                    weigh=self._weigh,
-                ) as updates:
-                    async for _, update in updates:
-                        taken.append(update)
-                    result = await self._taken(cohort, mean, taken, number)
-                    await cohort.checkpoint(result, number + 1, behind=True)
-            trained, received = MetricMean(), MetricMean()
-            for update in taken:
-                trained.add(update.site, update.metrics, update.weight)
-                received.add(update.site, *self._received(update))
-            record.metrics = trained.mean(sites)
-            lost = await self._judge(cohort, model, number, received.mean(sites), patience)
-        return result, lost
-
-    async def _taken(
-        self, cohort: JobCohort, mean: Mean, updates: list[Update], number: int
-    ) -> TensorSet:
-        """Return the mean; updates that were lost before they could be added are taken out."""
-        result = await cohort.finish(mean, updates)
-        if isinstance(mean, RepulledMean) and mean.lost:
-            updates[:] = [update for update in updates if update.site not in mean.lost]
-            if len(mean.sites) < self.min_clients:
-                lost = {site: str(error) for site, error in mean.lost.items()}
-                raise QuorumNotReached(number, len(mean.sites), self.min_clients, lost)
-        return result
-
-    async def _validate(self, cohort: JobCohort, model: TensorSet, number: int) -> None:
-        task = cohort.task(number, self.num_rounds, "validate")
-        received = MetricMean()
-        async with cohort.recording(task, cohort.sites, self.min_clients) as record:
-            async with cohort.round(
-                task, model, quorum=self.min_clients, deadline=self.round_timeout
-            ) as updates:
-                async for site, update in updates:
-                    received.add(site, *self._received(update))
-            record.metrics = received.mean(cohort.sites)
-            await self._judge(cohort, model, number, record.metrics, Patience(None))
-
-    async def _judge(
-        self,
-        cohort: JobCohort,
-        model: TensorSet,
-        version: int,
-        metrics: Mapping[str, float],
-        patience: Patience,
-    ) -> bool:
-        if not metrics:
-            return False
-        better = by_key(self.key_metric, lower=self.lower_is_better)
-        best = await cohort.evaluated(model, version, metrics, better)
-        return patience.lost(better=best) or (self._stop is not None and self._stop.met(metrics))
-
-    def _received(self, update: Update) -> tuple[Mapping[str, float], float]:
-        """Return the metrics of the model that a site received, and their weight."""
-        if self.evaluate is None:
-            return update.metrics, update.weight
-        metrics = dict(update.received)
-        return metrics, metrics.pop("num_examples", 1.0)
-
-    def _weigh(self, site: str, meta: Mapping[str, Scalar]) -> float:
-        steps = meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 1.0)
-        if isinstance(steps, bool) or not isinstance(steps, int | float):
-            raise UpdateRefused(site, f"NUM_STEPS_CURRENT_ROUND is {steps!r:.40}, not a number")
-        return steps * (self.aggregation_weights or {}).get(site, 1.0)
-
-    def _mean(
+    def reducer(
         self, model: TensorSet, sites: tuple[str, ...], limits: Limits | None = None
-    ) -> AbstractContextManager[Mean]:
-        options = MeanOptions(
-            accumulator=self.accumulator,
-            exclude=self.exclude_vars,
-            max_norm=self.max_norm,
-            exact=self.exact,
-            scale_bits=self.scale_bits,
-        )
+    ) -> AbstractContextManager[Reducer]:
+        """Return the mean, or what ``aggregator`` stands for. Raises ConfigError."""
+        if self.aggregator is None:
+            return super().reducer(model, sites, limits)
         if self.staging == "repull":
-            return nullcontext(RepulledMean(model, order=sites, limits=limits, options=options))
-        return WeightedMean(model, order=sites, limits=limits, options=options)
+            raise ConfigError("staging", "repull", "is for means", "leave it out with aggregator=")
+        setting = Aggregating(
+            model=model,
+            order=sites,
+            limits=limits,
+            options=self.mean_options(model),
+            framework=self._kind,
+        )
+        return reducer_of(self.aggregator, setting)
 
-    def _load(self) -> tuple[TensorSet, Framework]:
-        return load_model(self.model, self.initial_ckpt, layered=self.has_layers)
-
-
-def is_finite(value: object) -> bool:
-    """Return whether ``value`` is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    def demand(self) -> ModelDemand | None:
+        """Return what a mean needs; with ``aggregator`` all updates of a round are held besides."""
+        mean = super().demand()
+        return mean if mean is None or self.aggregator is None else replace(mean, held=None)

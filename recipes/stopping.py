@@ -1,4 +1,4 @@
-"""When a run ends before its last round: a condition on metrics, and patience."""
+"""Which model is best, and when a run ends before its last round: a condition, or patience."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.cohort import JobCohort
+from flare_async.jobs.metrics import by_key
 from flare_async.jobs.recipe import positive
+from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Patience", "StopCondition"]
+__all__ = ["Judge", "Patience", "StopCondition"]
 
 OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
@@ -57,3 +60,45 @@ class Patience:
         """Take note of an evaluation; whether patience is at its end."""
         self._since = 0 if better else self._since + 1
         return self._limit is not None and self._since >= self._limit
+
+
+class Judge:
+    """Judges each version of a run's model by the metrics of the sites that evaluated it.
+
+    Raises:
+        ConfigError: ``stop_cond`` is no condition, or ``patience`` no whole number above 0.
+    """
+
+    def __init__(
+        self,
+        key_metric: str,
+        *,
+        lower: bool = False,
+        stop_cond: str | None = None,
+        patience: int | None = None,
+    ) -> None:
+        self._better = by_key(key_metric, lower=lower)
+        self._stop = None if stop_cond is None else StopCondition(stop_cond)
+        self._patience = Patience(patience)
+
+    async def judged(
+        self,
+        cohort: JobCohort,
+        model: TensorSet,
+        version: int,
+        metrics: Mapping[str, float],
+        *,
+        last: bool = False,
+    ) -> bool:
+        """Record how a version did and return whether the run should end; the best one is kept.
+
+        Without metrics nothing is recorded. Of the ``last`` version no patience is asked. Waits for
+        the best model's file only.
+        """
+        if not metrics:
+            return False
+        best = await cohort.evaluated(model, version, metrics, self._better)
+        if last:
+            return False
+        met = self._stop is not None and self._stop.met(metrics)
+        return self._patience.lost(better=best) or met

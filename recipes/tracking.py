@@ -8,10 +8,10 @@ from typing import Final, cast
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.recipe import Recipe
-from flare_async.jobs.tracking import Tracker
-from flare_async.jobs.tracking_mlflow import MLflowTracker
-from flare_async.jobs.tracking_tensorboard import TensorBoardTracker
-from flare_async.jobs.tracking_wandb import WandBTracker
+from flare_async.jobs.trackers.feed import Tracker
+from flare_async.jobs.trackers.mlflow_runs import MLflowTracker
+from flare_async.jobs.trackers.tensorboard import TensorBoardTracker
+from flare_async.jobs.trackers.wandb_runs import WandBTracker
 
 __all__ = ["TRACKING_TYPES", "add_experiment_tracking"]
 

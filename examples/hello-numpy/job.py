@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flare_async import Run, SimEnv
-from flare_async.recipes import FedAvgRecipe
+from flare_async.recipes import NumpyFedAvgRecipe
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Run:
     """Run the job; a run that fails raises."""
     args = options(argv)
-    recipe = FedAvgRecipe(
+    recipe = NumpyFedAvgRecipe(
         name="hello-numpy",
         model=[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]],
         min_clients=args.n_clients,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -13,7 +14,6 @@ from flare_async.client import FLModel
 
 __all__ = ["main"]
 
-CLASSES = np.arange(10)
 HELD_OUT = 297  # of 1797 pictures, to judge the model with; the others are shared out
 
 
@@ -25,10 +25,11 @@ def data_of(site: int, sites: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     return pictures[own], labels[own], pictures[:HELD_OUT], labels[:HELD_OUT]
 
 
-def classifier(params: dict[str, np.ndarray], seed: int) -> SGDClassifier:
-    """Return a classifier that goes on from these coefficients."""
-    model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.05, random_state=seed)
-    model.classes_ = CLASSES
+def classifier(params: dict[str, Any], seed: int) -> SGDClassifier:
+    """Return a classifier that goes on from these coefficients, with the recipe's parameters."""
+    settled = {name: params[name] for name in ("loss", "learning_rate", "eta0")}
+    model = SGDClassifier(random_state=seed, **settled)
+    model.classes_ = np.arange(params["n_classes"])
     model.coef_, model.intercept_ = params["coef"], params["intercept"]
     return model
 

@@ -6,14 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from flare_async import Run, SimEnv
-from flare_async.recipes import FedAvgRecipe
+from flare_async.recipes import SklearnFedAvgRecipe
 
 __all__ = ["main"]
 
 HERE = Path(__file__).resolve().parent
+PARAMS = {"n_classes": 10, "loss": "log_loss", "learning_rate": "constant", "eta0": 0.05}
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,9 +29,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Run:
     """Run the job; a run that fails raises."""
     args = options(argv)
-    recipe = FedAvgRecipe(
+    recipe = SklearnFedAvgRecipe(
         name="hello-sklearn",
-        model={"coef": np.zeros((10, 64)), "intercept": np.zeros(10)},
+        model_params=PARAMS,
+        n_features=64,
         min_clients=args.n_clients,
         num_rounds=args.num_rounds,
         train_script=HERE / "client.py",

@@ -35,8 +35,9 @@ COUNTERPARTS: Final[Mapping[str, str]] = {
     "streaming_send_timeout": "send_timeout",
     "tensor_streaming_per_request_timeout": "send_timeout",
     "max_resends": "max_resends",
-    "external_pre_init_timeout": "start_timeout",
-    "launch_timeout": "start_timeout",
+    # A process may start for as long as it does something.
+    "external_pre_init_timeout": "trainer_idle_timeout",
+    "launch_timeout": "trainer_idle_timeout",
     "heartbeat_interval": "heartbeat_interval",
     "heartbeat_timeout": "trainer_idle_timeout",
     "task_wait_timeout": "lease",
@@ -54,6 +55,8 @@ COUNTERPARTS: Final[Mapping[str, str]] = {
     "strict_start_job_reply_check": "",
     "sync_client_jobs_require_previous_report": "",
 }
+# They are of the start only: they may make the limit larger, not smaller.
+RAISING: Final = frozenset({"external_pre_init_timeout", "launch_timeout"})
 # The first may not exceed the second, by their own rules.
 ORDERED: Final = (
     ("streaming_per_request_timeout", "min_download_timeout"),
@@ -98,6 +101,8 @@ def limits_with(limits: Limits, settings: Mapping[str, object]) -> Limits:
     for name, value in settings.items():
         field = COUNTERPARTS[name]
         if not field or value is None:
+            continue
+        if name in RAISING and _exceeds(getattr(limits, field), value):
             continue
         sources.setdefault(field, []).append(name)
         if field not in changes or _exceeds(value, changes[field]):

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 from flare_async.errors import FlareError
+from flare_async.jobs.cohort_setting import CohortSetting, Recording, shifted
 from flare_async.jobs.events import (
     ModelEvaluated,
-    Observer,
     RoundFinished,
     RoundStarted,
     SiteFinished,
     SiteStarted,
 )
+from flare_async.jobs.filters.cohort import FilteredCohort
 from flare_async.jobs.history import ModelRecord, RoundRecord, dumps
+from flare_async.jobs.known_sites import KnownSites
 from flare_async.jobs.memory import is_due, return_memory
 from flare_async.jobs.repull import Repull
 from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
 from flare_async.jobs.threads import run_to_end
 from flare_async.limits import MIB
 from flare_async.ports import Store
-from flare_async.roles.cohort import Cohort
-from flare_async.roles.messages import RECEIVED
+from flare_async.roles.messages import RECEIVED, Scalar
 from flare_async.roles.outcome import SiteRecord, SiteStatus
 from flare_async.roles.round import RoundTask, Update
 from flare_async.roles.server import Server
@@ -43,29 +44,7 @@ __all__ = ["CohortSetting", "JobCohort", "Recording"]
 INLINE_BYTES = 4 * MIB  # of model: a few milliseconds of arithmetic
 
 
-@dataclass(frozen=True, slots=True)
-class CohortSetting:
-    """What an environment decides about a job's rounds.
-
-    ``window`` is how many sites may hold a task ahead of the first unsettled one; ``keep_until``
-    is the receipt after which sites let go of an update.
-    """
-
-    seed: int
-    window: int | None
-    keep_until: str
-    observer: Observer
-
-
-@dataclass(slots=True)
-class Recording:
-    """A round that goes on: when it started, in seconds of the run, and its metrics so far."""
-
-    started: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class JobCohort(Cohort):
+class JobCohort(KnownSites, FilteredCohort):
     """What ``Recipe.coordinate`` gets: rounds, and the means to record and keep their results."""
 
     def __init__(
@@ -81,6 +60,7 @@ class JobCohort(Cohort):
         self._clock = server.context.clock
         self._origin = self._clock.now()
         self._records: dict[str, SiteRecord] = {}
+        self.asked = 0  # tasks that were given to sites
         self._unwritten: TensorSet | None = None  # the first model, until there is another
         self._writing: anyio.Event | None = None
         self._failed: FlareError | None = None
@@ -90,7 +70,7 @@ class JobCohort(Cohort):
         number: int,
         total: int,
         name: str = "train",
-        meta: Mapping[str, float] | None = None,
+        meta: Mapping[str, Scalar] | None = None,
         *,
         keep_until: str | None = None,
     ) -> RoundTask:
@@ -139,6 +119,35 @@ class JobCohort(Cohort):
             metrics=dict(recording.metrics),
             task=task.name,
         )
+        await self._keep(record)
+
+    async def formed(
+        self,
+        version: int,
+        records: Sequence[SiteRecord],
+        metrics: Mapping[str, float],
+        quorum: int,
+    ) -> None:
+        """Record a version of the model that was formed without a round, of these parts.
+
+        It stands in the history as round ``version - 1`` does; a site may have several parts.
+        """
+        rounds = self.history.rounds
+        record = RoundRecord(
+            number=version - 1,
+            started=rounds[-1].ended if rounds else 0.0,
+            ended=self._clock.now() - self._origin,
+            quorum=quorum,
+            sites=tuple(shifted(record, self._origin) for record in records),
+            metrics=dict(metrics),
+        )
+        await self._keep(record)
+
+    async def note(self, file: str, row: Mapping[str, object]) -> None:
+        """Append a line of JSON to a file of the run. Raises WorkspaceError."""
+        await self._store.append(file, dumps(row).encode() + b"\n")
+
+    async def _keep(self, record: RoundRecord) -> None:
         self.history.rounds.append(record)
         line = dumps(self.history.row(record))
         await self._store.append("history.jsonl", line.encode() + b"\n")
@@ -254,22 +263,11 @@ class JobCohort(Cohort):
 
     def site_started(self, number: int, site: str) -> None:
         """Pass on that a site was given its task."""
+        self.asked += 1
         self._observer_of_run(SiteStarted(number, site))
 
     def site_finished(self, number: int, record: SiteRecord) -> None:
         """Keep and pass on how a site's part ended, in seconds of the run."""
-        started, ended = record.started - self._origin, record.ended - self._origin
-        shifted = SiteRecord(
-            record.site,
-            record.status,
-            started,
-            ended,
-            record.train_seconds,
-            record.weight,
-            record.metrics,
-            record.reason,
-            record.bytes_down,
-            record.bytes_up,
-        )
-        self._records[record.site] = shifted
-        self._observer_of_run(SiteFinished(number, shifted))
+        moved = shifted(record, self._origin)
+        self._records[record.site] = moved
+        self._observer_of_run(SiteFinished(number, moved))

@@ -12,9 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from flare_async.errors import ConfigError, TrainingFailed
+from flare_async.jobs.site import Scalar
 from flare_async.model import FLModel, ParamsType
 from flare_async.transfer.difference import difference
 from flare_async.transfer.layers import flattened, grouped
@@ -27,13 +29,17 @@ __all__ = [
     "answered",
     "companion_names",
     "completed",
+    "handed",
     "joined",
-    "outside",
     "parted",
+    "plain_params",
     "refuse_reserved",
+    "sparing",
 ]
 
 RESERVED: Final = "@meta/"
+PLAIN: Final = "@params/"
+NO_META: Final[Mapping[str, Scalar]] = MappingProxyType({})
 KEY: Final = re.compile(r"[A-Za-z0-9_.-]*")
 NAME: Final = re.compile(r"@meta/([A-Za-z0-9_.-]*)>([A-Za-z0-9_.-]*)/(.*)", re.DOTALL)
 
@@ -67,7 +73,7 @@ class Companion:
 def refuse_reserved(field: str, names: Iterable[str]) -> None:
     """Refuse names that companions travel under. Raises ConfigError."""
     for name in names:
-        if isinstance(name, str) and name.startswith(RESERVED):
+        if name.startswith(RESERVED):
             raise ConfigError(field, name, f"tensors may not be named {RESERVED}...")
 
 
@@ -116,12 +122,25 @@ def companion_names(names: Iterable[str]) -> dict[Companion, dict[str, str]]:
     return found
 
 
-def outside(params: dict[str, object], *, layered: bool = False) -> dict[str, dict[str, object]]:
-    """Take companions out of what user code is to receive; return them by their keys in ``meta``.
+def plain_params(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return a task's meta that gives sites these values among their params, beside the tensors."""
+    return {f"{PLAIN}{name}": value for name, value in values.items()}
 
-    ``layered`` puts the arrays of a layer into one list.
+
+def handed(
+    params: dict[str, object], meta: Mapping[str, Scalar], *, layered: bool = False
+) -> dict[str, object]:
+    """Return the meta that user code receives, with companions, which ``params`` is rid of.
+
+    Values that ``plain_params`` has named become params. ``layered`` puts the arrays of a layer
+    into one list.
     """
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, object] = {}
+    for name, value in meta.items():
+        if name.startswith(PLAIN):
+            params[name.removeprefix(PLAIN)] = value
+        else:
+            found[name] = value
     for companion, names in companion_names(params).items():
         arrays = {name: params.pop(given) for name, given in names.items()}
         if companion.sent:
@@ -129,27 +148,30 @@ def outside(params: dict[str, object], *, layered: bool = False) -> dict[str, di
     return found
 
 
-def answered(site: str, model: FLModel, sent: TensorSet) -> tuple[FLModel, TensorSet]:
+def answered(
+    site: str, model: FLModel, sent: TensorSet, meta: Mapping[str, Scalar] = NO_META
+) -> tuple[FLModel, TensorSet]:
     """Return what user code returned with its answers among the params, and what they must be like.
 
-    ``sent`` is what it got. The second result has names, types and shapes only.
+    ``sent`` and ``meta`` are what it got. The second result has names, types and shapes only.
 
     Raises:
         TrainingFailed: an answer is missing or is no dict of arrays.
     """
+    model = _without_plain(model, meta)
     slots = companion_names(spec.name for spec in sent.specs)
     if not slots:
         return model, sent
-    params, meta = dict(model.params or {}), dict(model.meta)
+    params, said = dict(model.params or {}), dict(model.meta)
     for companion, names in slots.items():
         if companion.answer:
-            given = _answer(site, companion, meta.pop(companion.answer, None))
+            given = _answer(site, companion, said.pop(companion.answer, None))
             params |= {names.get(name, name): array for name, array in given.items()}
-        if companion.sent and isinstance(meta.get(companion.sent), Mapping):
-            del meta[companion.sent]  # scripts return the meta that they were given
+        if companion.sent and isinstance(said.get(companion.sent), Mapping):
+            del said[companion.sent]  # scripts return the meta that they were given
     unanswered = _unanswered(slots)
     wanted = TensorSet([spec for spec in sent.specs if spec.name not in unanswered], {}, {})
-    return replace(model, params=params, meta=meta), wanted
+    return replace(model, params=params, meta=said), wanted
 
 
 def completed(tensors: TensorSet, sent: TensorSet, kind: ParamsType) -> TensorSet:
@@ -170,6 +192,31 @@ def completed(tensors: TensorSet, sent: TensorSet, kind: ParamsType) -> TensorSe
         new |= difference(whole, old)
         aliases = {name: first for name, first in aliases.items() if name not in names}
     return TensorSet.from_views(sent.specs, new, aliases)
+
+
+def sparing(pattern: str | None, names: Iterable[str]) -> str | None:
+    """Return a pattern that finds what ``pattern`` finds among ``names``, but no companion.
+
+    Raises:
+        ConfigError: it is no regular expression.
+    """
+    among = list(names)
+    if pattern is None or not any(name.startswith(RESERVED) for name in among):
+        return pattern
+    try:
+        expression = re.compile(pattern)
+    except re.error as exc:
+        raise ConfigError("exclude", pattern, f"no regular expression: {exc}") from exc
+    found = [name for name in among if not name.startswith(RESERVED) and expression.search(name)]
+    return rf"\A(?:{'|'.join(re.escape(name) for name in found)})\Z" if found else None
+
+
+def _without_plain(model: FLModel, meta: Mapping[str, Scalar]) -> FLModel:
+    plain = {name.removeprefix(PLAIN) for name in meta if name.startswith(PLAIN)}
+    if not plain or not model.params:
+        return model
+    kept = {name: value for name, value in model.params.items() if name not in plain}
+    return replace(model, params=kept)
 
 
 def _unanswered(slots: Mapping[Companion, Mapping[str, str]]) -> frozenset[str]:

@@ -80,6 +80,14 @@ class History:
             if site.status in bad
         }
 
+    def failed_codes(self) -> dict[str, str]:
+        """Return the error codes of the same failures, such as ``trainer_idle``."""
+        failed = self.failed_sites()
+        codes = {
+            site.site: site.code for record in self.rounds for site in record.sites if site.code
+        }
+        return {site: codes[site] for site in failed if site in codes}
+
     def rows(self) -> list[dict[str, object]]:
         """Return a flat row a round, as in ``--json`` and ``history.jsonl``."""
         return [self.row(record) for record in self.rounds]

@@ -25,7 +25,7 @@ __all__ = ["keep_run"]
 
 
 async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str, object]) -> None:
-    """Write ``run.json`` and, for a PyTorch recipe, the models as PyTorch files.
+    """Write ``run.json``, a PyTorch recipe's models as PyTorch files, and a recipe's own files.
 
     Raises:
         WorkspaceError: the folder cannot be written.
@@ -33,6 +33,8 @@ async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str,
     if recipe.torch_filename is not None:
         await _keep_torch(store, recipe.torch_filename, run.model)
         await _keep_torch(store, f"best_{recipe.torch_filename}", run.best_model)
+    for name, make in recipe.files(run).items():
+        await store.write(name, [await asyncio.to_thread(make)])
     if run.cause is not None and not isinstance(run.cause, FlareError):
         lines = traceback.format_exception(run.cause)
         await store.write("traceback.txt", ["".join(lines).encode()])

@@ -25,7 +25,8 @@ class ModelDemand:
 
     ``versions`` of the ``model`` are held beside the accumulator and the first one, which is there
     before the run; ``narrowed`` is the largest tensor whose mean needs memory of its own,
-    ``largest`` the largest of all.
+    ``largest`` the largest of all. ``held`` updates wait until all of them are there, where the sum
+    cannot take them as they come; None is those of all sites.
     """
 
     model: int
@@ -34,6 +35,7 @@ class ModelDemand:
     largest: int = 0
     versions: int = 1
     staging: Staging = "spool"
+    held: int | None = 0
 
     @classmethod
     def of_mean(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from flare_async.errors import ConfigError, TensorFormatError
+from flare_async.jobs.checkpoints import is_torch_file, read_checkpoint
 from flare_async.jobs.work import Framework
-from flare_async.transfer.files import read_file
 from flare_async.transfer.keras_weights import has_weights, layer_weights_of, weights_of
 from flare_async.transfer.layers import LayerWeights, flattened
 from flare_async.transfer.tensors import TensorSet
@@ -33,19 +33,20 @@ def load_model(
 ) -> tuple[TensorSet, Framework]:
     """Return a private copy of the model's tensors and the framework they belong to.
 
-    ``checkpoint`` is a safetensors file whose tensors replace the model's; alone it is the model.
+    ``checkpoint`` is a safetensors or PyTorch file whose tensors replace the model's; alone it is
+    the model.
     ``layered`` is for sites that have a Keras model's arrays in lists, by the names of its layers.
 
     Raises:
         ConfigError: it is no model; the hint lists what is.
         WorkspaceError: the file cannot be read.
-        TensorFormatError: the file is no safetensors file.
+        TensorFormatError: the file holds no tensors, or more than tensors.
     """
     if model is None and checkpoint is None:
         raise ConfigError("model", None, "is missing", FORMS)
-    stored = None if checkpoint is None else read_file(checkpoint)
+    stored = None if checkpoint is None else read_checkpoint(checkpoint)
     if model is None and stored is not None:
-        return stored, "numpy"
+        return stored, "torch" if is_torch_file(str(checkpoint)) else "numpy"
     params = params_of(model, layered=layered)
     try:
         tensors = TensorSet.from_params(params).copy()

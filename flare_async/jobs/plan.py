@@ -41,6 +41,7 @@ class Layout:
 
     ``by_reference`` says that models and results are shared, not copied, between its ends;
     ``relay_bytes`` is the budget of one relay, and ``adding`` says that relays add updates.
+    ``trainers`` of the slots are those of scripts in processes of their own.
     """
 
     sites: int
@@ -50,6 +51,7 @@ class Layout:
     relays: int = 0
     relay_bytes: int = 24 * MIB
     adding: bool = False
+    trainers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def plan_memory(base: int, demand: ModelDemand, layout: Layout, limits: Limits) 
     ``base`` is its resident size before, with the first model where that is resident.
     """
     waiting = min(layout.sites, layout.slots + lookahead(demand, limits))
+    waiting = max(waiting, layout.sites if demand.held is None else demand.held)
     server = _server(demand, layout, limits, waiting)
     # Whoever may be asked again keeps its result until the round is committed.
     kept = layout.sites if layout.adding or demand.staging == "repull" else waiting
@@ -180,13 +183,19 @@ def _staging(demand: ModelDemand, layout: Layout, limits: Limits, waiting: int) 
 
 def _sites(demand: ModelDemand, layout: Layout, kept: int) -> Sequence[Part]:
     slots = min(layout.slots, layout.sites)
+    own = min(layout.trainers, slots)
     times = f"{slots} slots x model"
     received = 0 if layout.by_reference else slots * demand.model
     parts = [
         Part("received", received, times),
-        Part("slot copies", slots * demand.model, times),
+        Part("slot copies", (slots - own) * demand.model, f"{slots - own} slots x model"),
         Part("results", kept * demand.model, f"{kept} sites x model"),
     ]
+    if own:
+        # What was pulled is in the file that a trainer maps; over memory it is copied there.
+        files = own * demand.model if layout.by_reference else 0
+        parts.append(Part("trainers' files", files, f"{own} slots x model"))
+        parts.append(Part("results in trainers", own * demand.model, f"{own} slots x model"))
     if layout.workers == "process":
         # The model in a shared file, an update's file and a result in each worker.
         parts.append(Part("shared files", (1 + slots) * demand.model, f"{1 + slots} x model"))

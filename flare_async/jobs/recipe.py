@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from flare_async.errors import ConfigError
 from flare_async.jobs.client_config import checked_settings, limits_with
 from flare_async.jobs.components import JobComponents
+from flare_async.jobs.filters.chains import FilterChains
+from flare_async.jobs.follower import Follower
 from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.run import Run
-from flare_async.jobs.tracking import Tracker
+from flare_async.jobs.trackers.feed import Tracker
 from flare_async.jobs.work import Work, inside_worker
 from flare_async.limits import Limits
+from flare_async.transfer.filters.filter import Filter
 
 if TYPE_CHECKING:
     from flare_async.jobs.cohort import JobCohort
@@ -46,6 +49,14 @@ class Recipe(ABC):
         """The PyTorch file that a run leaves beside its safetensors file, if any."""
         return None
 
+    def files(self, run: Run) -> Mapping[str, Callable[[], bytes]]:
+        """Return what a run leaves beside its safetensors files: names, and what makes each.
+
+        They are called in threads, when the run has ended.
+        """
+        del run
+        return {}
+
     @cached_property
     def job(self) -> JobComponents:
         """Where job files written for NVFlare put their tensor streamers; needed for nothing."""
@@ -54,6 +65,11 @@ class Recipe(ABC):
     @cached_property
     def trackers(self) -> list[Tracker]:
         """Where records of its runs go beside their folders: see ``add_experiment_tracking``."""
+        return []
+
+    @cached_property
+    def followers(self) -> list[Follower]:
+        """What is done around ``coordinate``: see ``add_cross_site_evaluation``."""
         return []
 
     @cached_property
@@ -77,6 +93,45 @@ class Recipe(ABC):
         """
         self.client_config.update(checked_settings("server_config", config))
 
+    @cached_property
+    def filters(self) -> FilterChains:
+        """What ``add_*_filter`` has added."""
+        return FilterChains()
+
+    def add_client_input_filter(
+        self,
+        filter: Filter,  # noqa: A002 - NVFlare's name for it
+        tasks: Sequence[str] | None = None,
+        clients: Sequence[str] | None = None,
+    ) -> None:
+        """Let a filter change the model that sites have received. Raises ConfigError."""
+        self.filters.add("client_input", filter, tasks, clients)
+
+    def add_client_output_filter(
+        self,
+        filter: Filter,  # noqa: A002
+        tasks: Sequence[str] | None = None,
+        clients: Sequence[str] | None = None,
+    ) -> None:
+        """Let a filter change updates before anything leaves a site. Raises ConfigError."""
+        self.filters.add("client_output", filter, tasks, clients)
+
+    def add_server_output_filter(
+        self,
+        filter: Filter,  # noqa: A002
+        tasks: Sequence[str] | None = None,
+    ) -> None:
+        """Let a filter change the model before the server offers it. Raises ConfigError."""
+        self.filters.add("server_output", filter, tasks)
+
+    def add_server_input_filter(
+        self,
+        filter: Filter,  # noqa: A002
+        tasks: Sequence[str] | None = None,
+    ) -> None:
+        """Let a filter change updates as they are staged at the server. Raises ConfigError."""
+        self.filters.add("server_input", filter, tasks)
+
     def limits(self, given: Limits) -> Limits:
         """Return an environment's limits with what was added to the recipe.
 
@@ -87,7 +142,7 @@ class Recipe(ABC):
 
     def keep_additions_of(self, other: Recipe) -> None:
         """Take over what was added to a recipe after it was made, for a copy of it."""
-        for name in ("client_config", "job", "trackers"):
+        for name in ("client_config", "filters", "followers", "job", "trackers"):
             if name in vars(other):
                 vars(self)[name] = vars(other)[name]
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from flare_async.errors import FlareError, RunAborted, RunFailed
+from flare_async.errors import RunAborted, RunFailed
+from flare_async.jobs.conducting import cause_of
 from flare_async.jobs.history import History
 from flare_async.jobs.plan import MemoryPlan
-from flare_async.jobs.records import RunMetrics
+from flare_async.jobs.records.rows import RunMetrics
 from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
 
@@ -127,7 +128,7 @@ class Run:
         if self.status is RunStatus.ABORTED:
             raise RunAborted(self.run_id, str(self.folder))
         if self.status is RunStatus.FAILED:
-            problem = str(self.cause) if isinstance(self.cause, FlareError) else repr(self.cause)
+            problem = "unknown" if self.cause is None else cause_of(self.cause)
             raise RunFailed(self.run_id, problem, str(self.folder)) from self.cause
 
     def abort(self) -> None:
@@ -165,8 +166,11 @@ class Run:
         lines.append(f"{len(self.history.rounds)} rounds, {self.statistics.wall_s:.2f} s")
         if self.cause is not None:
             lines.append(f"cause: {type(self.cause).__name__}: {self.cause}")
+            lines += getattr(self.cause, "__notes__", [])
+        codes = self.history.failed_codes()
         for site, reason in self.history.failed_sites().items():
-            lines.append(f"{site}: {reason}")
+            code = codes.get(site, "")
+            lines.append(f"{site}: {reason}" if code in reason else f"{site}: {code}: {reason}")
         best = self.history.best()
         if best is not None:
             shown = ", ".join(f"{key} {value:.4f}" for key, value in best.metrics.items())

@@ -216,7 +216,7 @@ class Site:
         Raises:
             ConfigError: key, value or step cannot be used; the error names the key.
         """
-        from flare_async.jobs.records_values import make_record  # few functions track
+        from flare_async.jobs.records.values import make_record  # few functions track
 
         record = make_record(key, value, "METRIC", step=step)
         if self._record is not None:

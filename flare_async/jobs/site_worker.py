@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flare_async.errors import TensorFormatError, TrainingFailed
+from flare_async.jobs.filters.site import Sent, SiteFilters
 from flare_async.jobs.site import SiteInfo
+from flare_async.jobs.slots import has_model
 from flare_async.jobs.trainers.shared import SharedTensors
-from flare_async.jobs.training import TrainOutcome, TrainTask
+from flare_async.jobs.training import TaskKind, TrainOutcome, TrainTask
 from flare_async.jobs.work import Work
 from flare_async.model import ParamsType
 from flare_async.ports import Spawner
@@ -33,6 +35,7 @@ class SiteWorker:
     info: SiteInfo
     spawner: Spawner[TrainTask, TrainOutcome]
     log: Callable[[LogRecord], None] | None = None
+    filters: SiteFilters | None = None
 
     async def run(self, task: SiteTask) -> SiteResult:
         """Run one task in a slot of the spawner; waits for the slot and for user code.
@@ -44,28 +47,51 @@ class SiteWorker:
         """
         info = self.info.at(task.job, task.round_number, task.total_rounds)
         received: Mapping[str, float] = {}
+        model = task.tensors if self.filters is None else await self.filters.incoming(task)
         asked = task.task == "validate" and self.work.script is not None
-        if asked or self.work.evaluate is not None:
+        judges = self.work.evaluate is not None and task.task != "submit_model"
+        if asked or (judges and has_model(model)):
             evaluated = await self.spawner.run(
-                TrainTask(self.work, task.tensors, info, task.meta, "validate", self.log)
+                TrainTask(self._own_work(), model, info, task.meta, "validate", self.log)
             )
             received = evaluated.metrics
         if task.task == "validate":
             return SiteResult(None, ParamsType.FULL, received, received=received)
-        training = TrainTask(self.work, task.tensors, info, task.meta, log=self.log)
+        return await self._trained(task, model, info, received)
+
+    async def _trained(
+        self, task: SiteTask, model: TensorSet, info: SiteInfo, received: Mapping[str, float]
+    ) -> SiteResult:
+        name: TaskKind = "submit_model" if task.task == "submit_model" else "train"
+        training = TrainTask(self._own_work(), model, info, task.meta, name, self.log)
         outcome = await self.spawner.run(training)
         tensors, kind = outcome.tensors, outcome.params_type
-        if tensors is not None and self._sends_differences(kind):
-            tensors, kind = self._difference(tensors, task.tensors), ParamsType.DIFF
-        return SiteResult(
-            _offered(tensors), kind, outcome.metrics, outcome.meta, outcome.seconds, received
-        )
+        # A model that is asked for as such comes whole.
+        if tensors is not None and name == "train" and self._sends_differences(kind):
+            tensors, kind = self._difference(tensors, model), ParamsType.DIFF
+        offered = _offered(tensors)
+        if offered is not None and self.filters is not None:
+            sent = await self.filters.outgoing(task, model, Sent(offered, kind, outcome.meta))
+            offered, kind = sent.tensors, sent.kind
+        return SiteResult(offered, kind, outcome.metrics, outcome.meta, outcome.seconds, received)
 
     def sink(self, memory_bytes: int | None) -> ModelSink:
         """Return where a model that is pulled goes: where the spawner wants it, if it cares."""
         if isinstance(self.spawner, ChoosesSink):
             return self.spawner.sink(memory_bytes)
         return MemorySink(memory_bytes=memory_bytes)
+
+    def _own_work(self) -> Work:
+        """Return the site's work; a trainer process keeps the received model where it is needed.
+
+        It may train in the pages of what came, unless it sends the difference to it.
+        """
+        script = self.work.script
+        if script is None or not script.external or self.filters is None:
+            return self.work
+        if not self.filters.chains.compares(self.info.name):
+            return self.work
+        return replace(self.work, transfer=ParamsType.DIFF)
 
     def _sends_differences(self, kind: ParamsType) -> bool:
         return self.work.transfer is ParamsType.DIFF and kind is ParamsType.FULL

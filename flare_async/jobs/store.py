@@ -70,6 +70,8 @@ class FolderStore:
     def _write(self, path: Path, parts: list[bytes | memoryview]) -> None:
         temporary = path.with_name(f".{path.name}.part")
         try:
+            if path.parent != self.folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 for part in parts:
                     file.write(part)

@@ -16,7 +16,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from flare_async.errors import FlareError, TrainingFailed
-from flare_async.jobs.companions import answered, completed, outside
+from flare_async.jobs.companions import answered, completed, handed
+from flare_async.jobs.places import place_of
 from flare_async.jobs.result import (
     checked_evaluation,
     checked_meta,
@@ -25,6 +26,7 @@ from flare_async.jobs.result import (
     checked_tensors,
 )
 from flare_async.jobs.site import Scalar, Site, SiteInfo
+from flare_async.jobs.slots import filled
 from flare_async.jobs.work import EvaluateFunction, TrainFunction, Work
 from flare_async.model import FLModel, ParamsType
 from flare_async.roles.log_record import LogRecord
@@ -44,7 +46,7 @@ __all__ = [
     "prepare",
 ]
 
-TaskKind: TypeAlias = Literal["train", "validate"]
+TaskKind: TypeAlias = Literal["train", "validate", "submit_model"]
 MAX_TRACEBACK_LINES: Final = 50
 MAX_LINE: Final = 500
 MAX_PROBLEM: Final = 1000
@@ -75,6 +77,8 @@ class TrainTask:
             if self.work.train is None:
                 raise TrainingFailed(self.site.name, "was asked to train without train=")
             return self.work.train
+        if self.kind == "submit_model":
+            raise TrainingFailed(self.site.name, "only a script can be asked for its own model")
         if self.work.evaluate is None:
             raise TrainingFailed(self.site.name, "was asked to evaluate without evaluate=")
         return self.work.evaluate
@@ -105,13 +109,13 @@ def prepare(task: TrainTask, pool: SlotPool, state: dict[str, object]) -> tuple[
         params = pool.take(task.tensors, task.work.framework)
     except FlareError as exc:
         raise TrainingFailed(info.name, str(exc)) from exc
-    beside = outside(params, layered=task.work.framework == "tensorflow")
+    meta = handed(params, task.meta, layered=task.work.framework == "tensorflow")
     model = FLModel(
         params_type=ParamsType.FULL,
         params=params,
         current_round=info.round_number,
         total_rounds=info.total_rounds,
-        meta={**task.meta, **beside},
+        meta=meta,
     )
     return model, Site(info, state, task.log)
 
@@ -173,6 +177,19 @@ def conclude(
     Raises:
         TrainingFailed: the result is no usable model; the message says what to return.
     """
+    try:
+        return _concluded(task, result, pool, seconds=seconds, detach=detach)
+    except TrainingFailed as exc:
+        place = place_of(task.work.train if task.kind == "train" else task.work.evaluate)
+        if place is None:
+            raise
+        failed = TrainingFailed(exc.site, f"{exc.problem} (at {place})", exc.details)
+    raise failed
+
+
+def _concluded(
+    task: TrainTask, result: object, pool: SlotPool, *, seconds: float, detach: bool
+) -> TrainOutcome:
     site = task.site.name
     if task.kind == "validate":
         metrics = checked_evaluation(site, result)
@@ -182,7 +199,8 @@ def conclude(
         model = replace(model, params=flattened(model.params))
     _refuse_layers(site, model)
     kind = ParamsType(model.params_type or ParamsType.FULL)
-    model, wanted = answered(site, model, task.tensors)
+    model = filled(site, model, task.tensors)
+    model, wanted = answered(site, model, task.tensors, task.meta)
     tensors = checked_tensors(site, model, wanted, pool, detach=detach)
     return TrainOutcome(
         tensors=completed(tensors, task.tensors, kind),

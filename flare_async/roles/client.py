@@ -186,13 +186,13 @@ class Client:
             self._check(offer)
             await self._work(stream, offer)
         except TrainingFailed as exc:
-            return self._failed(exc.problem, exc.details)
+            return self._failed(exc.problem, exc.details, exc.code)
         except RemoteProtocolError as exc:
             stream.reset(ResetCode.PROTOCOL, exc.reason)
         except FlareError as exc:
             if stream.channel.is_open:  # else it was revoked, which is no trouble
                 log.info("task_given_up", site=self.name, code=exc.code, error=str(exc))
-            return self._failed(f"{exc.code}: {exc}")
+            return self._failed(f"{exc.code}: {exc}", code=exc.code)
         except Exception as exc:  # noqa: BLE001 - others live in the same process
             problem = described(exc)
             log.error("task_broke", site=self.name, error=problem, at=where(exc))  # noqa: TRY400
@@ -204,10 +204,10 @@ class Client:
             lacking = "task" if offer.job else "job"
             raise TrainingFailed(self.name, f"the task's metadata lack {lacking!r}")
 
-    def _failed(self, problem: str, details: str = "") -> TaskFailed:
+    def _failed(self, problem: str, details: str = "", code: str = "") -> TaskFailed:
         most = min(DETAILS_BYTES, self.context.limits.control_bytes // 4)
         told = shortened(problem, most), shortened(details, most, tail=True)
-        return TaskFailed(*told, logs=self._logs.waiting)
+        return TaskFailed(*told, logs=self._logs.waiting, code=code)
 
     async def _work(self, stream: TaskStream, offer: TaskOffer) -> None:
         async with self._gate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import anyio
 
@@ -15,11 +16,15 @@ from flare_async.roles.messages import Scalar
 from flare_async.roles.partials import with_sums
 from flare_async.roles.round import RoundObserver, RoundSetting, RoundTask, Updates
 from flare_async.roles.server import Server
+from flare_async.roles.task_stream import NextTask, StreamSetting, UpdateStream
+from flare_async.roles.task_stream_machine import StreamPlan
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.reducer import Reducer, SteppedReducer
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Cohort"]
+__all__ = ["Cohort", "Tee"]
+
+Tee: TypeAlias = Callable[[RoundTask, TensorSet, Reducer], Reducer]
 
 
 class Cohort:
@@ -36,6 +41,7 @@ class Cohort:
         self.sites = tuple(sites)
         self._observer = observer
         self._window = window
+        self.tee: Tee | None = None  # sees each update before the reducer admits it
 
     def choose(
         self, number: int, size: int | None = None, over_select: float = 1.0
@@ -86,6 +92,7 @@ class Cohort:
             QuorumNotReached: (from iterating) too few updates came.
         """
         plan = self._plan(tuple(sites or self.sites), quorum, size, deadline)
+        reducer = self._teed(task, model, reducer)
         readers = self.server.readers(plan.sites)
         offering = self.server.shelf.offer(model, readers=readers, version=task.number)
         # What the body raises leaves this block as it is, not in a group.
@@ -93,12 +100,54 @@ class Cohort:
             async with offering as offer, anyio.create_task_group() as tasks:
                 stepped = reducer if isinstance(reducer, SteppedReducer) else None
                 admits = Admission(model.specs, aliases=model.aliases)
-                setting = RoundSetting(
-                    self.server, task, plan, offer, admits, self._observer, reducer, stepped, weigh
-                )
+                facts = (self._observer, reducer, stepped, weigh)
+                setting = RoundSetting(self.server, task, plan, offer, admits, *facts)
                 with Updates(with_sums(setting), tasks) as updates:
                     yield updates
                 tasks.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        next_task: NextTask,
+        *,
+        concurrency: int | None = None,
+        quorum: int = 1,
+        timeout: float | None = None,
+        weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None,
+    ) -> AsyncIterator[UpdateStream]:
+        """Give every site a task of its own when it is free; the block owns them all.
+
+        ``concurrency`` sites (default: all) work at a time, on what ``next_task(site)`` returns;
+        where more are free, a draw by the run's seed says who is asked. A task that takes longer
+        than ``timeout`` seconds is taken back and counts as failed. Leaving the block normally
+        sends *committed* to the sites whose updates were taken and resets all others; an exception
+        resets everybody.
+
+        Raises:
+            ConfigError: the numbers do not fit each other.
+            QuorumNotReached: (from iterating) too few sites are left that still work.
+        """
+        if timeout is not None and not timeout > 0:
+            raise ConfigError("timeout", timeout, "seconds above 0 are needed")
+        size = len(self.sites) if concurrency is None else concurrency
+        try:
+            plan = StreamPlan(self.sites, quorum, min(size, len(self.sites)))
+        except ValueError as exc:
+            raise ConfigError("concurrency", size, str(exc)) from exc
+        setting = StreamSetting(
+            self.server, plan, next_task, self._observer, timeout, weigh, self.tee
+        )
+        with single_error():
+            async with anyio.create_task_group() as tasks:
+                with UpdateStream(setting, tasks) as updates:
+                    yield updates
+                tasks.cancel_scope.cancel()
+
+    def _teed(self, task: RoundTask, model: TensorSet, reducer: Reducer | None) -> Reducer | None:
+        if reducer is None or self.tee is None:
+            return reducer
+        return self.tee(task, model, reducer)
 
     def _plan(
         self, sites: tuple[str, ...], quorum: int | None, size: int | None, deadline: float | None

@@ -26,6 +26,7 @@ from flare_async.net.session import Session
 from flare_async.roles.claim import Claim, Holder
 from flare_async.roles.counted_sink import counted
 from flare_async.roles.messages import (
+    FAILURES,
     OFFER_SCHEMA,
     TASK_TOPIC,
     TaskFailed,
@@ -42,7 +43,7 @@ from flare_async.roles.stream import TaskStream
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.arrivals import NO_ALIASES
 from flare_async.transfer.pull import TensorRef
-from flare_async.transfer.reducer import Reducer
+from flare_async.transfer.reducer import KeepingReducer, Reducer
 from flare_async.transfer.sink import MemorySink, TensorSink
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
@@ -95,6 +96,8 @@ class Exchange:
             raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
         if self._setting.reducer is not None and result.update is not None:
             await self._admit(self._setting.reducer)
+            if isinstance(self._setting.reducer, KeepingReducer):
+                tensors = self._setting.reducer.taken(self._site)
         return dataclasses.replace(update, tensors=tensors)
 
     def _update(self, result: TaskResult, weight: float) -> Update:
@@ -143,7 +146,8 @@ class Exchange:
                 return message
             case TaskFailed(problem, details):
                 self._note_logs(message.logs)
-                raise TrainingFailed(self._site, problem, details)
+                kind = FAILURES.get(message.code, TrainingFailed)
+                raise kind(self._site, problem, details)
             case _:
                 raise RemoteProtocolError("unexpected", type(message).__name__)
 

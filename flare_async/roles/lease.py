@@ -188,21 +188,21 @@ class Lease:
         match error:
             case UpdateRefused():
                 self._finish(Receipt(REFUSED, shortened(error.problem, REASON_BYTES)))
-                self._fail(SiteStatus.REFUSED, str(error))
+                self._fail(SiteStatus.REFUSED, str(error), error.code)
             case TrainingFailed():
                 self._finish(None)
-                self._fail(SiteStatus.FAILED, error.problem)
+                self._fail(SiteStatus.FAILED, error.problem, error.code)
             case RemoteProtocolError():
                 self._reset(ResetCode.PROTOCOL, error.reason)
-                self._fail(SiteStatus.FAILED, str(error))
+                self._fail(SiteStatus.FAILED, str(error), error.code)
             case SourceLost():
                 self._reset(ResetCode.CANCELLED, error.code)
-                self._fail(SiteStatus.FAILED, f"{error.code}: {error}")
+                self._fail(SiteStatus.FAILED, f"{error.code}: {error}", error.code)
             case FlareError():
                 self._reset(ResetCode.INTERNAL, error.code)
                 if type(error) is TransferError:
                     raise error  # what a site does wrong has a name of its own: this is our side
-                self._fail(SiteStatus.FAILED, str(error))
+                self._fail(SiteStatus.FAILED, str(error), error.code)
             case _:
                 log.error("lease_broke", site=self._site, error=described(error), at=where(error))
                 self._reset(ResetCode.INTERNAL, "error")
@@ -212,11 +212,11 @@ class Lease:
         if self._setting.stepped is not None:
             await in_turns(self._setting.stepped.summing())
 
-    def _fail(self, status: SiteStatus, reason: str) -> None:
-        self._updates.settle(self._site, self._record(status, reason=reason), None)
+    def _fail(self, status: SiteStatus, reason: str, code: str = "") -> None:
+        self._updates.settle(self._site, self._record(status, reason=reason, code=code), None)
 
     def _record(
-        self, status: SiteStatus, *, reason: str = "", update: Update | None = None
+        self, status: SiteStatus, *, reason: str = "", code: str = "", update: Update | None = None
     ) -> SiteRecord:
         return SiteRecord(
             site=self._site,
@@ -229,6 +229,7 @@ class Lease:
             reason=reason,
             bytes_down=self._bytes_down(update),
             bytes_up=0 if update is None else update.nbytes,
+            code=code,
         )
 
     def _bytes_down(self, update: Update | None) -> int:

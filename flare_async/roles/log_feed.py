@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 import structlog
 
-from flare_async.errors import FlareError, LocalProtocolError, RemoteProtocolError
+from flare_async.errors import FlareError, RemoteProtocolError
 from flare_async.limits import KIB, MIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.messages import Messages
@@ -29,9 +29,11 @@ from flare_async.roles.log_messages import (
     Subscribe,
     Taken,
     entry_of,
+    record_of,
 )
 from flare_async.roles.log_record import LogRecord
 from flare_async.wire.frames import ResetCode
+from flare_async.wire.packing import pack
 
 __all__ = ["FEED_BYTES", "LogFeed"]
 
@@ -39,6 +41,8 @@ FEED_BYTES: Final = MIB  # of records that wait, a site: about 6,000 numbers
 OVERHEAD: Final = 128  # what keeping a record costs beside its bytes
 BATCH_BYTES: Final = 32 * KIB  # half of a control message, so that the rest always fits
 ENTRY_ITEMS: Final = 10  # values of an entry without its extra words
+ENTRY_BYTES: Final = 40  # of an entry beside its words: number, round, age
+JOBS: Final = 16  # whose lost records are counted
 log = structlog.get_logger()
 
 
@@ -88,7 +92,7 @@ class LogFeed:
         self._next = 1
         self._kept: deque[Kept] | None = None  # most sites never log
         self._nbytes = 0
-        self._dropped = 0
+        self._dropped: dict[str, int] = {}  # by job
         self._subscription: Subscription | None = None
 
     @property
@@ -98,8 +102,8 @@ class LogFeed:
 
     @property
     def dropped(self) -> int:
-        """How many records found no room."""
-        return self._dropped
+        """How many records found no room, or could not travel."""
+        return sum(self._dropped.values())
 
     def add(self, record: LogRecord, job: str, round_number: int) -> None:
         """Keep a record and send it when it is its turn; never waits and never fails.
@@ -115,8 +119,9 @@ class LogFeed:
         self._kept.append(kept)
         self._nbytes += kept.nbytes + OVERHEAD
         while self._nbytes > self._room:
-            self._nbytes -= self._kept.popleft().nbytes + OVERHEAD
-            self._dropped += 1
+            oldest = self._kept.popleft()
+            self._nbytes -= oldest.nbytes + OVERHEAD
+            self._count_dropped(oldest.job)
         if self._subscription is not None:
             self._subscription.push()
 
@@ -124,19 +129,29 @@ class LogFeed:
         self._token = self._token or self._random.token(8)
         try:
             entry = entry_of(record, self._next, round_number)
-            nbytes = len(LOG_SCHEMA.encode(Batch(self._token, 0, (entry,))))
-        except (LocalProtocolError, RecursionError) as exc:
-            self._refuse(record, str(exc))
+            record_of(entry, self._limits)  # one that the server refuses would end all the others
+            words = (entry.key, entry.value, entry.kind, entry.step, dict(entry.extra))
+            nbytes = len(pack(words)) + ENTRY_BYTES
+        except (FlareError, TypeError, ValueError, RecursionError) as exc:
+            self._refuse(record, job, str(exc))
             return None
         kept = Kept(job, self._clock.now(), entry, nbytes)
         if nbytes > self._batch_bytes or kept.items > self._batch_items:
-            self._refuse(record, f"{nbytes} bytes, at most {self._batch_bytes}")
+            self._refuse(record, job, f"{nbytes} bytes, at most {self._batch_bytes}")
             return None
         return kept
 
-    def _refuse(self, record: LogRecord, problem: str) -> None:
-        self._dropped += 1
-        log.warning("record_dropped", key=str(record.key)[:80], problem=problem)
+    def _refuse(self, record: LogRecord, job: str, problem: str) -> None:
+        self._count_dropped(job)
+        count = self._dropped[job]
+        if count & (count - 1) == 0:  # 1, 2, 4, ...: a script may log in a loop
+            key = str(record.key)[:80]
+            log.warning("record_dropped", key=key, problem=problem[:200], dropped=count)
+
+    def _count_dropped(self, job: str) -> None:
+        self._dropped[job] = self._dropped.get(job, 0) + 1
+        if len(self._dropped) > JOBS:
+            del self._dropped[next(iter(self._dropped))]
 
     async def serve(self, channel: Channel) -> None:
         """Answer a server that wants the records of a job, until it wants no more.
@@ -177,11 +192,11 @@ class LogFeed:
             if chosen and (nbytes > self._batch_bytes or items > self._batch_items):
                 break
             chosen.append(replace(kept.entry, age=max(0.0, now - kept.at)))
-        return Batch(self._token, self._dropped, tuple(chosen)) if chosen else None
+        return Batch(self._token, self._dropped.get(job, 0), tuple(chosen)) if chosen else None
 
-    def last_word(self) -> Batch:
-        """Return a batch without records, which says how many were dropped."""
-        return Batch(self._token, self._dropped, ())
+    def last_word(self, job: str) -> Batch:
+        """Return a batch without records, which says how many of a job's were dropped."""
+        return Batch(self._token, self._dropped.get(job, 0), ())
 
     def forget(self, job: str, through: int) -> None:
         """Let go of what the server has taken."""
@@ -237,7 +252,7 @@ class Subscription:
     def _finish(self) -> None:
         while (batch := self._feed.batch(self._job, self._sent)) is not None:
             self._post(batch)
-        self._messages.post(self._feed.last_word())
+        self._messages.post(self._feed.last_word(self._job))
         self.channel.end()
 
     def _post(self, batch: Batch) -> None:

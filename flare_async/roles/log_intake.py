@@ -31,8 +31,8 @@ from flare_async.roles.log_messages import (
     Taken,
     record_of,
 )
-from flare_async.roles.log_record import AnalyticsDataType
 from flare_async.roles.server import Server
+from flare_async.roles.text import described, where
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
@@ -40,11 +40,12 @@ __all__ = ["LogIntake", "LogTaker"]
 
 WINDOW: Final = 64 * KIB  # of a site's records under way: a batch is half of it
 RATE_BYTES: Final = MIB  # a second, that a site may bring for long
-PAUSE: Final = 0.01  # seconds; shorter ones are saved up
-LONGEST_KEY: Final = 1024
+LITTLE: Final = 16 * KIB  # a batch below that is no hurry
+BATCHES: Final = 200  # of little, a second, from all sites: some percent of a core
+LONGEST_WAIT: Final = 10.0  # seconds that such records may be behind
+LAST_BATCHES: Final = 128  # after a job has ended; what a feed holds is a third of them
 LONGEST_FEED: Final = 64
 LONGEST_AGE: Final = 1e7  # seconds; NaN is no age either
-KINDS: Final = frozenset(str(kind) for kind in AnalyticsDataType)
 log = structlog.get_logger()
 
 
@@ -64,9 +65,10 @@ class Source:
     feed: bytes = b""
     through: int = 0
     dropped: int = 0
+    last: int = 0  # batches since the job has ended
+    complete: bool = False  # the job has ended, and the site has told everything
     channel: Channel | None = None
-    parked: bool = False  # without a channel, and nothing to do now
-    owed: float = 0.0  # seconds to pause, so that the rate is kept
+    pause: anyio.CancelScope | None = None  # what it waits for now, if that may be cut short
 
     def header(self, job: str) -> bytes:
         """Return what asks the site to go on."""
@@ -98,8 +100,8 @@ class LogIntake:
     async def finish(self) -> None:
         """Let every site send what it still has, then take no more.
 
-        Bounded by progress: it gives up when nothing has moved for ``shutdown_timeout``.
-        Cancelling gives up at once.
+        Gives up when nothing has moved for ``shutdown_timeout``, and after ``stall_timeout``
+        whatever moves: a site that goes on talking holds up nobody. Cancelling gives up at once.
         """
         self._finishing = True
         self._server.wants_logs.pop(self._job, None)
@@ -118,20 +120,22 @@ class LogIntake:
             source.scope.cancel()
 
     async def _rest(self) -> None:
-        patience = self._server.context.limits.shutdown_timeout
-        while self._sources:
-            with anyio.move_on_after(patience) as waited:
-                await self._moved.wait()
-            if waited.cancelled_caught:
-                log.warning("records_given_up", job=self._job, sites=list(self._sources)[:10])
-                return
+        limits = self._server.context.limits
+        with anyio.move_on_after(limits.stall_timeout):
+            while self._sources:
+                with anyio.move_on_after(limits.shutdown_timeout) as waited:
+                    await self._moved.wait()
+                if waited.cancelled_caught:
+                    break
+        if self._sources:
+            log.warning("records_given_up", job=self._job, sites=list(self._sources)[:10])
 
     def _ask_for_the_rest(self, source: Source) -> None:
         channel = source.channel
-        if source.parked:
-            source.scope.cancel()  # it cannot be reached now
-        elif channel is not None and channel.is_open and not channel.ending:
+        if channel is not None and channel.is_open and not channel.ending:
             channel.end()
+        if source.pause is not None:
+            source.pause.cancel()
 
     async def _follow(self, source: Source) -> None:
         try:
@@ -145,21 +149,40 @@ class LogIntake:
         context = self._server.context
         backoff = Backoff(context.random, f"records of {source.site}", context.limits.retry_cap)
         refused: Session | None = None
+        with self._pause(source):
+            await anyio.sleep(self._time_for(0))
         while True:
             session, before = self._server.sites.get(source.site), source.through
+            last = self._finishing
             usable = session is not None and session is not refused and not session.ended
             if session is not None and usable and not await self._take_from(session, source):
                 refused = session
-            if self._finishing:
+            if last or source.complete:
                 return
-            source.parked = True
-            if usable:
-                if source.through > before:
-                    backoff.reset()
-                await anyio.sleep(backoff.pause())
-            else:
-                await self._server.directory.changed()
-            source.parked = False
+            if source.through > before:
+                backoff.reset()
+            with self._pause(source):
+                if usable:
+                    await anyio.sleep(backoff.pause())
+                else:
+                    await self._server.directory.changed()
+
+    def _time_for(self, nbytes: int) -> float:
+        """Return how long a site that has brought so much waits until it is asked for more.
+
+        One that has little to say gathers it meanwhile: a record of a thousand sites then costs a
+        message every few seconds, not a message each. One with much is held to its rate.
+        """
+        if nbytes >= LITTLE:
+            return (nbytes + KIB) / RATE_BYTES
+        return min(len(self._server.sites) / BATCHES, LONGEST_WAIT)
+
+    def _pause(self, source: Source) -> anyio.CancelScope:
+        """Return the scope of a wait that ``finish`` cuts short."""
+        scope = source.pause = anyio.CancelScope()
+        if self._finishing:
+            scope.cancel()
+        return scope
 
     async def _take_from(self, session: Session, source: Source) -> bool:
         """Take records over one channel until it ends; return whether another one is of use."""
@@ -178,9 +201,13 @@ class LogIntake:
         except ChannelReset as exc:
             return exc.reset_code not in {ResetCode.REFUSED, ResetCode.PROTOCOL}
         except anyio.EndOfStream:
-            return True
+            source.complete = self._finishing
         except FlareError as exc:
             log.info("records_interrupted", site=source.site, error=str(exc))
+        except Exception as exc:  # noqa: BLE001 - a taker that breaks must not end the server
+            problem = described(exc)
+            log.error("records_broke", site=source.site, error=problem, at=where(exc))  # noqa: TRY400
+            return False
         finally:
             channel.reset(ResetCode.CANCELLED, "no more records are wanted")
             source.channel = None
@@ -195,10 +222,16 @@ class LogIntake:
                 raise RemoteProtocolError("unexpected", type(batch).__name__)
             await self._take(source, batch)
             self._tell_moved()
-            if not self._finishing and channel.is_open:
+            if self._finishing:
+                source.last += 1
+                if source.last > LAST_BATCHES:
+                    raise RemoteProtocolError("too_many_records", f"{source.last} last batches")
+                continue
+            nbytes = channel.statistics().consumed - consumed if channel.is_open else 0
+            with self._pause(source):
+                await anyio.sleep(self._time_for(nbytes))
+            if channel.is_open and not channel.ending:
                 messages.post(Taken(source.through))
-                nbytes = channel.statistics().consumed - consumed
-                await self._pace(source, max(nbytes, 0) + KIB)
 
     async def _take(self, source: Source, batch: Batch) -> None:
         if batch.feed != source.feed:  # the site has begun anew
@@ -218,17 +251,9 @@ class LogIntake:
                 continue
             through = entry.number
             record = record_of(entry, context.limits)
-            if record.kind not in KINDS or not 0 < len(record.key) <= LONGEST_KEY:
-                raise RemoteProtocolError("bad_record", f"kind {record.kind!r:.40}")
             age = entry.age if 0 < entry.age < LONGEST_AGE else 0.0
             found.append(Logged(source.site, entry.round_number, now - age, record))
         return found, through
-
-    async def _pace(self, source: Source, nbytes: int) -> None:
-        source.owed += nbytes / RATE_BYTES
-        if source.owed >= PAUSE:
-            pause, source.owed = source.owed, 0.0
-            await anyio.sleep(pause)
 
     def _tell_moved(self) -> None:
         moved, self._moved = self._moved, anyio.Event()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import Limits
-from flare_async.roles.log_record import LogRecord, LogValue
+from flare_async.roles.log_record import AnalyticsDataType, LogRecord, LogValue
 from flare_async.wire.packing import pack, unpack
 from flare_async.wire.scan import scan
 from flare_async.wire.schema import Schema
@@ -28,6 +28,9 @@ __all__ = [
 ]
 
 LOG_TOPIC = "logs"
+LONGEST_KEY: Final = 1024
+WORD: Final = 2**63  # what the stores of trackers hold as a step
+KINDS: Final = frozenset(str(kind) for kind in AnalyticsDataType)
 Packed: TypeAlias = str | int | float | bool | bytes | None  # bytes are a packed list or mapping
 
 
@@ -96,11 +99,15 @@ def entry_of(record: LogRecord, number: int, round_number: int, age: float = 0.0
 
 
 def record_of(entry: Entry, limits: Limits) -> LogRecord:
-    """Return the record that has travelled.
+    """Return the record that has travelled; a feed asks before it sends one.
 
     Raises:
-        RemoteProtocolError: a value is none, or has too many parts or levels.
+        RemoteProtocolError: key, kind, step or a value is none, or has too many parts or levels.
     """
+    if not 0 < len(entry.key) <= LONGEST_KEY or entry.kind not in KINDS:
+        raise RemoteProtocolError("bad_record", f"key of {len(entry.key)}, kind {entry.kind!r:.40}")
+    if not all(-WORD <= number < WORD for number in (entry.step or 0, entry.round_number)):
+        raise RemoteProtocolError("bad_record", f"step {entry.step}, round {entry.round_number}")
     extra = {name: _unpacked(value, limits) for name, value in entry.extra.items()}
     value = _unpacked(entry.value, limits)
     return LogRecord(entry.key, value, entry.kind, entry.step, extra)

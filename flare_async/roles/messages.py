@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+from flare_async.errors import (
+    TrainerExited,
+    TrainerIdle,
+    TrainerNoResult,
+    TrainerOutOfMemory,
+    TrainerSignalled,
+    TrainingFailed,
+)
 from flare_async.transfer.pull import TensorRef
 from flare_async.wire.schema import Schema
 
 __all__ = [
+    "FAILURES",
     "OFFER_SCHEMA",
     "TASK_SCHEMA",
     "TASK_TOPIC",
@@ -27,6 +36,9 @@ Scalar: TypeAlias = str | int | float | bool | None
 RECEIVED = "received"
 COMMITTED = "committed"
 REFUSED = "refused"
+
+_KINDS = (TrainerExited, TrainerIdle, TrainerNoResult, TrainerOutOfMemory, TrainerSignalled)
+FAILURES: Final[Mapping[str, type[TrainingFailed]]] = {kind.code: kind for kind in _KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +80,15 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
-    """The work failed; ``details`` is the end of a traceback for the server's log."""
+    """The work failed; ``details`` is the end of a traceback for the server's log.
+
+    ``code`` is that of the site's error; what is not in ``FAILURES`` is a ``TrainingFailed`` here.
+    """
 
     problem: str
     details: str = ""
     logs: bool = False
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

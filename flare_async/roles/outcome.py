@@ -20,7 +20,10 @@ class SiteStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SiteRecord:
-    """One site in one round; ``started`` and ``ended`` are seconds since the run began."""
+    """One site in one round; ``started`` and ``ended`` are seconds since the run began.
+
+    Where it failed, ``reason`` says why and ``code`` is the error's, such as ``trainer_idle``.
+    """
 
     site: str
     status: SiteStatus
@@ -32,6 +35,7 @@ class SiteRecord:
     reason: str = ""
     bytes_down: int = 0
     bytes_up: int = 0
+    code: str = ""
 
     def row(self) -> dict[str, object]:
         """Return the record as a flat row; a run has one for each of its tasks, so it is quick."""

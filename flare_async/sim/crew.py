@@ -83,6 +83,12 @@ class Crew:
         """How many tasks may run at once, in all spawners together."""
         return sum(member.spawner.slots for member in self._members.values())
 
+    @property
+    def trainers(self) -> int:
+        """How many of them are those of scripts in processes of their own."""
+        member = self._members.get("trainer")
+        return 0 if member is None else member.spawner.slots
+
     def of(self, site: str) -> Member:
         """Return the spawner of a site."""
         return self._members[kind_of(self._works[site])]

@@ -114,6 +114,7 @@ class SimEnv:
             problem = f"exceeds the {len(self.sites)} clients of the environment"
             raise ConfigError("min_clients", recipe.min_clients, problem, hint)
         recipe.check_sites(self.sites)
+        recipe.filters.check_sites(self.sites)
         recipe.limits(self.limits)
         self.works(recipe)
         return self._start(recipe)

@@ -12,13 +12,15 @@ import structlog
 
 from flare_async.errors import FlareError
 from flare_async.jobs.cohort import CohortSetting, JobCohort
+from flare_async.jobs.conducting import conducted
 from flare_async.jobs.events import MemoryPlanned, RunFinished, RunStarted
+from flare_async.jobs.filters.site import SiteFilters
 from flare_async.jobs.keep import keep_run
 from flare_async.jobs.measure import peak_rss_mb, resident_bytes
 from flare_async.jobs.plan import Layout, lookahead, plan_memory
 from flare_async.jobs.recipe import Recipe
-from flare_async.jobs.records_keeper import Keeping, keeping_records
-from flare_async.jobs.records_post import RecordPost
+from flare_async.jobs.records.keeper import Keeping, keeping_records
+from flare_async.jobs.records.post import RecordPost
 from flare_async.jobs.run import Run, RunStatistics, RunStatus
 from flare_async.jobs.site import SiteInfo
 from flare_async.jobs.site_worker import SiteWorker
@@ -96,28 +98,29 @@ class Simulation:
                 self._crew() as crew,
                 open_context(self._clock, random, network, self._limits) as context,
             ):
-                self._plan(crew.slots)
+                self._plan(crew)
                 server = Server(context)
                 async with server.listen(address.format(name=ROOT)) as real:
                     tree = Tree(env, context, address, faulty)
                     await tree.grow(real)
                     for index, site in enumerate(env.sites):
                         member = crew.of(site)
-                        worker = self._worker(site, index, member.spawner)
+                        worker = self._worker(site, index, member.spawner, random)
                         client = Client(tree.seen_by(site), site, worker, member.gate)
                         self._clients[site] = client
                         context.tasks.start_soon(tree.serve, client, name=site)
                     present = await self._begin(server)
                     await self._coordinate(server, present, crew)
 
-    def _plan(self, slots: int) -> None:
+    def _plan(self, crew: Crew) -> None:
         """Compute, tell and check what the run will hold. Raises ResourceLimit."""
         env, demand = self._env, self._recipe.demand()
         if demand is None:
             return
         layout = Layout(
             sites=len(env.sites),
-            slots=slots,
+            slots=crew.slots,
+            trainers=crew.trainers,
             workers=env.workers,
             by_reference=self._transport == "memory",
             relays=len(env.topology.relays),
@@ -146,16 +149,19 @@ class Simulation:
             observer=env.observer,
         )
         cohort = JobCohort(server, present, run, self._store, setting)
+        cohort.filters = self._recipe.filters
         rounds = self._recipe.num_rounds
         env.observer(RunStarted(run.run_id, self._recipe.name, present, rounds, run.folder))
         scripted = [site for site in present if self._works[site].script is not None]
         trackers = self._recipe.trackers
         keeping = Keeping(run, self._store, trackers, scripted, self._post.flush)
         async with keeping_records(server, keeping):
-            await self._recipe.coordinate(cohort)
+            await conducted(self._recipe, cohort)
             await crew.end_scripts()
 
-    def _worker(self, site: str, index: int, spawner: AnySpawner) -> SiteWorker:
+    def _worker(
+        self, site: str, index: int, spawner: AnySpawner, random: SeededRandom
+    ) -> SiteWorker:
         env, work = self._env, self._works[site]
         info = SiteInfo(
             name=site,
@@ -164,7 +170,8 @@ class Simulation:
             seed=env.seed,
             config=work.config,
         )
-        return SiteWorker(work, info, spawner, partial(self._post, site))
+        filters = SiteFilters(self._recipe.filters, random, site)
+        return SiteWorker(work, info, spawner, partial(self._post, site), filters)
 
     def _log(self, site: str, record: LogRecord) -> None:
         self._clients[site].log(record)

@@ -40,33 +40,37 @@ times model, whatever the number of sites.
 
 from __future__ import annotations
 
-from flare_async.transfer.admission import Admission
-from flare_async.transfer.content import ContentCache
-from flare_async.transfer.digest import DigestBuilder, chunk_digests, tensor_digest
-from flare_async.transfer.downloader import Downloader
-from flare_async.transfer.exchange import (
-    TensorReader,
-    TensorServer,
-    reach_tensors,
-    read_ref,
-    ref_text,
-    serve_tensors,
-)
-from flare_async.transfer.fetching import FetchReport
-from flare_async.transfer.file_sink import FileSink
-from flare_async.transfer.file_source import FileSource
-from flare_async.transfer.files import file_chunks, read_file
-from flare_async.transfer.manifest import Manifest
-from flare_async.transfer.mean import MeanOptions, MeanStatistics, WeightedMean
-from flare_async.transfer.pool import SlotPool
-from flare_async.transfer.pull import LayoutCache, TensorRef
-from flare_async.transfer.reducer import Reducer
-from flare_async.transfer.repull import RepulledMean
-from flare_async.transfer.shelf import Offer, Shelf
-from flare_async.transfer.sink import MemorySink, TensorSink
-from flare_async.transfer.source import MemorySource, TensorSource
-from flare_async.transfer.spec import TensorSpec
-from flare_async.transfer.tensors import TensorSet
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flare_async.transfer.admission import Admission
+    from flare_async.transfer.content import ContentCache
+    from flare_async.transfer.digest import DigestBuilder, chunk_digests, tensor_digest
+    from flare_async.transfer.downloader import Downloader
+    from flare_async.transfer.exchange import (
+        TensorReader,
+        TensorServer,
+        reach_tensors,
+        read_ref,
+        ref_text,
+        serve_tensors,
+    )
+    from flare_async.transfer.fetching import FetchReport
+    from flare_async.transfer.file_sink import FileSink
+    from flare_async.transfer.file_source import FileSource
+    from flare_async.transfer.files import file_chunks, read_file
+    from flare_async.transfer.manifest import Manifest
+    from flare_async.transfer.mean import MeanOptions, MeanStatistics, WeightedMean
+    from flare_async.transfer.pool import SlotPool
+    from flare_async.transfer.pull import LayoutCache, TensorRef
+    from flare_async.transfer.reducer import Reducer
+    from flare_async.transfer.repull import RepulledMean
+    from flare_async.transfer.shelf import Offer, Shelf
+    from flare_async.transfer.sink import MemorySink, TensorSink
+    from flare_async.transfer.source import MemorySource, TensorSource
+    from flare_async.transfer.spec import TensorSpec
+    from flare_async.transfer.tensors import TensorSet
 
 __all__ = [
     "Admission",
@@ -104,3 +108,53 @@ __all__ = [
     "serve_tensors",
     "tensor_digest",
 ]
+
+# Imported on first use: a training script imports modules of this package, and needs few of them.
+_MODULES = {
+    "Admission": "flare_async.transfer.admission",
+    "ContentCache": "flare_async.transfer.content",
+    "DigestBuilder": "flare_async.transfer.digest",
+    "chunk_digests": "flare_async.transfer.digest",
+    "tensor_digest": "flare_async.transfer.digest",
+    "Downloader": "flare_async.transfer.downloader",
+    "TensorReader": "flare_async.transfer.exchange",
+    "TensorServer": "flare_async.transfer.exchange",
+    "reach_tensors": "flare_async.transfer.exchange",
+    "read_ref": "flare_async.transfer.exchange",
+    "ref_text": "flare_async.transfer.exchange",
+    "serve_tensors": "flare_async.transfer.exchange",
+    "FetchReport": "flare_async.transfer.fetching",
+    "FileSink": "flare_async.transfer.file_sink",
+    "FileSource": "flare_async.transfer.file_source",
+    "file_chunks": "flare_async.transfer.files",
+    "read_file": "flare_async.transfer.files",
+    "Manifest": "flare_async.transfer.manifest",
+    "MeanOptions": "flare_async.transfer.mean",
+    "MeanStatistics": "flare_async.transfer.mean",
+    "WeightedMean": "flare_async.transfer.mean",
+    "SlotPool": "flare_async.transfer.pool",
+    "LayoutCache": "flare_async.transfer.pull",
+    "TensorRef": "flare_async.transfer.pull",
+    "Reducer": "flare_async.transfer.reducer",
+    "RepulledMean": "flare_async.transfer.repull",
+    "Offer": "flare_async.transfer.shelf",
+    "Shelf": "flare_async.transfer.shelf",
+    "MemorySink": "flare_async.transfer.sink",
+    "TensorSink": "flare_async.transfer.sink",
+    "MemorySource": "flare_async.transfer.source",
+    "TensorSource": "flare_async.transfer.source",
+    "TensorSpec": "flare_async.transfer.spec",
+    "TensorSet": "flare_async.transfer.tensors",
+}
+
+if not TYPE_CHECKING:  # a type checker shall report a name that does not exist
+
+    def __getattr__(name: str) -> object:
+        """Import a name on its first use (PEP 562).
+
+        Raises:
+            AttributeError: the package has no such name.
+        """
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)

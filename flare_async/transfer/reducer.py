@@ -11,7 +11,7 @@ from flare_async.transfer.sink import TensorSink
 from flare_async.transfer.sums import Share
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["GroupReducer", "Reducer", "SteppedReducer"]
+__all__ = ["GroupReducer", "KeepingReducer", "Reducer", "SteppedReducer"]
 
 
 class Reducer(Protocol):
@@ -70,6 +70,14 @@ class SteppedReducer(Reducer, Protocol):
         Raises:
             TransferError: what was staged could not be read.
         """
+
+
+@runtime_checkable
+class KeepingReducer(Reducer, Protocol):
+    """A reducer that keeps admitted updates for whoever iterates over the round."""
+
+    def taken(self, site: str) -> TensorSet | None:
+        """Return an admitted update's tensors; None where they are in a sum."""
 
 
 @runtime_checkable

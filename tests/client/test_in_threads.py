@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -115,20 +117,22 @@ def test_the_deprecated_decorators_work(play):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("kind", "reason", "code"),
     [
-        ("raise", "ValueError: the data set is empty"),
-        ("exit-3", "the script exited with status 3"),
-        ("exit-text", "the script exited with status 1: no licence"),
-        ("exit-0", "the script ended without a result"),
-        ("nan", "not finite"),
+        ("raise", "ValueError: the data set is empty", "training_failed"),
+        ("exit-3", "the script exited with status 3", "trainer_exit"),
+        ("exit-text", "the script exited with status 1: no licence", "trainer_exit"),
+        ("exit-0", "the script ended without a result", "trainer_no_result"),
+        ("nan", "not finite", "update_refused"),
     ],
 )
-def test_a_script_that_fails_fails_its_site_with_the_reason(play, kind, reason):
+def test_a_script_that_fails_fails_its_site_with_the_reason(play, kind, reason, code):
     """The run has failed: its quorum is not reached."""
     run = play("misbehaving", f"{kind} 1", check=False)
     assert run.status == "failed"
     assert reason in run.history.failed_sites()["site-1"]
+    assert run.history.failed_codes()["site-1"] == code
+    assert f"site-1: {code}: " in run.explain() or kind == "nan"
     assert [record.arrived for record in run.history.rounds] == [2, 0]
     assert threads() == 0
 
@@ -159,9 +163,39 @@ def test_a_script_that_sleeps_for_ever_is_named_with_its_line(play):
     env = {"limits": Limits(trainer_idle_timeout=0.5)}
     run = play("misbehaving", "sleep 1", check=False, env=env)
     reason = run.history.failed_sites()["site-1"]
+    assert run.history.failed_codes()["site-1"] == "trainer_idle"
     assert "did nothing for 0.5 s (trainer_idle_timeout): last call flare.receive, at" in reason
     assert "misbehaving.py:" in reason
     assert "in misbehave" in reason
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize(
+    ("name", "encoding", "newline"),
+    [("a b.py", "utf-8-sig", "\r\n"), ("é.py", "latin-1", "\n")],
+)
+def test_scripts_come_from_any_editor(tmp_path, external, name, encoding, newline):
+    """Spaces in the path, a mark in front, Windows line ends, another encoding; odd output."""
+    text = (SCRIPTS / "numpy_client.py").read_text("utf-8")
+    said = 'import os\nos.write(1, b"\\xff\\xfe ")\nprint("\u00e9")\n'
+    coded = f"# -*- coding: {encoding} -*-\n" if encoding == "latin-1" else ""
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    script = folder / name
+    script.write_text(f"{coded}{text}\n{said}", encoding=encoding, newline=newline)
+    model = {"numpy_key": np.zeros(4, np.float32)}
+    where = {"train_script": script, "launch_external_process": external}
+    recipe = FedAvgRecipe(model=model, num_rounds=1, min_clients=1, **where)
+    run = recipe.execute(SimEnv(num_clients=1, workspace_root=tmp_path))
+    assert run.model.numpy()["numpy_key"].tolist() == [1.0] * 4
+
+
+def test_a_forked_child_of_a_script_is_refused(tmp_path):
+    """In a process of its own, because forking one with threads is nothing for a test's."""
+    job = [sys.executable, "-W", "ignore", str(SCRIPTS / "forking_job.py"), str(tmp_path)]
+    environ = {**os.environ, "PYTHONPATH": str(SCRIPTS.parents[2])}
+    done = subprocess.run(job, check=True, capture_output=True, text=True, timeout=30, env=environ)
+    assert "[site-1] the child was refused: True" in done.stdout
 
 
 @pytest.mark.parametrize("workers", ["inline", "process"])

@@ -47,7 +47,10 @@ def test_the_settings_of_large_models_become_limits():
     made.add_client_config({"tensor_min_download_timeout": 600, "EXTERNAL_PRE_INIT_TIMEOUT": 900})
     made.add_server_config({"download_complete_timeout": 7200})
     limits = made.limits(Limits(window_bytes=8 << 20))
-    assert (limits.stall_timeout, limits.max_resends, limits.start_timeout) == (1800, 5, 900)
+    assert (limits.stall_timeout, limits.max_resends) == (1800, 5)
+    assert limits.trainer_idle_timeout == 900
+    made.add_client_config({"external_pre_init_timeout": 60})
+    assert made.limits(Limits()).trainer_idle_timeout == Limits().trainer_idle_timeout
     assert limits.window_bytes == 8 << 20
 
 

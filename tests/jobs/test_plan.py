@@ -48,6 +48,17 @@ def test_an_exact_sum_needs_eight_bytes_a_value_and_a_tensor_more():
     assert ModelDemand.of_mean(double, exact=True).narrowed == 8000
 
 
+@pytest.mark.parametrize(("by_reference", "files"), [(True, 2000), (False, 0)])
+def test_trainers_have_files_instead_of_slot_copies(by_reference, files):
+    """What came over a link is in such a file from the start: counted once, as received."""
+    layout = Layout(sites=8, slots=3, trainers=2, by_reference=by_reference)
+    found = parts_of(plan_memory(0, LARGE, layout, LIMITS))
+    assert found.get("trainers' files", 0) == files
+    assert found["slot copies"] == 1000
+    assert found["results in trainers"] == 2000
+    assert found.get("received", 0) == (0 if by_reference else 3000)
+
+
 def test_half_precision_needs_twice_its_size_and_a_tensor_more():
     """float16 is summed in float32; integers in float64; excluded and tied tensors not at all."""
     shared = np.zeros(10, np.float16)

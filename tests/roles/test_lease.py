@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 import pytest
 
-from flare_async.errors import TransferError
+from flare_async.errors import ResourceLimit, TrainerIdle, TrainingFailed, TransferError
 from flare_async.roles.messages import TASK_TOPIC
 from flare_async.roles.round import RoundTask
 from flare_async.transfer.sink import MemorySink
@@ -229,3 +229,25 @@ def test_a_lease_that_ends_before_its_first_step_opens_no_channel(sim, scheme):
             return channel.id, made.seen.status()
 
     assert sim(main) == (2, {"a": "late"})
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TrainerIdle("a", "did nothing"), "trainer_idle"),
+        (TrainingFailed("a", "raised"), "training_failed"),
+        (ResourceLimit("memory_bytes", 2, 1), "training_failed"),
+    ],
+)
+def test_the_kind_of_a_failure_arrives(sim, scheme, error, code):
+    """Programs tell them apart by the record; what a site cannot fail with is user code's."""
+
+    async def main():
+        workers = {"a": Trains(error=error), "b": Trains()}
+        async with federation(workers, scheme=scheme) as made:
+            await made.play(quorum=1)
+            return made.seen.records
+
+    records = sim(main)
+    assert (records[0, "a"].code, records[0, "b"].code) == (code, "")
+    assert records[0, "a"].status == "failed"

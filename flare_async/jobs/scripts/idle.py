@@ -14,6 +14,7 @@ __all__ = ["IdleWatch", "cpu_clock", "cpu_seconds", "standing_at"]
 
 LEAST_SHARE: Final = 0.01  # of one core; a thread that polls uses less
 LOOKS: Final = 8  # so often within the timeout
+LATE: Final = 1.0  # seconds that a look may come late on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class IdleWatch:
     """Says whether a script has done nothing for ``timeout`` seconds.
 
     It has when it made no call and its thread used at most 1 % of a core. That is noticed at most
-    an eighth of the timeout late. Where a thread's processor time is not known nothing is idle.
+    an eighth of the timeout late. Where a thread's processor time is not known nothing is idle; nor
+    while nobody looked: then this process was stopped, or other code held the interpreter.
     """
 
     __slots__ = ("_samples", "_timeout")
@@ -49,6 +51,8 @@ class IdleWatch:
             self._samples.clear()
             return False
         samples = self._samples
+        if samples and now - samples[-1].at > 2 * self.interval + LATE:
+            samples.clear()
         samples.append(Sample(now, cpu, calls))
         while len(samples) > 1 and samples[1].at <= now - self._timeout:
             samples.popleft()

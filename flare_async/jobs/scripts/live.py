@@ -21,21 +21,17 @@ from flare_async.jobs.scripts.output import OUTPUT, SiteOutput
 from flare_async.jobs.scripts.script import Script
 from flare_async.jobs.scripts.seat import SEAT, Seat
 from flare_async.jobs.scripts.thread_desk import Errand, OnLog, ThreadDesk
-from flare_async.jobs.scripts.verdict import is_normal, verdict
+from flare_async.jobs.scripts.verdict import EndedBefore, is_normal, verdict
 from flare_async.jobs.seeding import limit_torch_threads
 from flare_async.jobs.training import TrainOutcome, TrainTask
 
-__all__ = ["EndedBefore", "LiveScript"]
+__all__ = ["LiveScript"]
 
 # Only what is touched counts, but hundreds of sites reserve it. With half of it code that recurses
 # through C functions ends the process before the interpreter raises RecursionError.
 STACK_BYTES: Final = 2 * 1024 * 1024
 
 OnEnd = Callable[["LiveScript", BaseException | None], None]
-
-
-class EndedBefore(Exception):
-    """A script that had served its tasks ended before it saw this one; it is started anew."""
 
 
 class LiveScript:

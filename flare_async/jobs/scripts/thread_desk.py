@@ -8,6 +8,7 @@ flags, of which at least one side sees the other's.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sys
 import time
@@ -17,7 +18,8 @@ from functools import partial
 from typing import Final
 
 from flare_async.errors import ClientCallError, ScriptStopped
-from flare_async.jobs.companions import outside
+from flare_async.jobs.companions import handed
+from flare_async.jobs.memory import trim_allocator
 from flare_async.jobs.scripts.desk import Place, TaskFacts
 from flare_async.jobs.seeding import limit_torch_threads
 from flare_async.jobs.training import TrainOutcome, TrainTask, conclude, prepare
@@ -30,6 +32,8 @@ __all__ = ["Errand", "OnLog", "Post", "ThreadDesk"]
 OnLog = Callable[[LogRecord], None]
 Post = Callable[[Callable[[], None]], None]
 
+TRIMMED: Final = 8_000_000  # bytes of a model from which on a heap is trimmed after a result
+FORKED: Final = "this process was forked from the script's: only that one may talk"
 ABORTED: Final = "the job was aborted or the round has ended; let this error pass and end"
 
 
@@ -58,6 +62,7 @@ class ThreadDesk:
         self.calls = 0
         self.last_call = ""
         self._place = place
+        self._process = os.getpid()
         self._post = post
         self._on_log = on_log
         self._on_close = on_close
@@ -66,6 +71,7 @@ class ThreadDesk:
         self._pool = SlotPool()
         self._ended = False
         self._stopped = ""
+        self._trims = False
 
     @property
     def place(self) -> Place:
@@ -100,6 +106,7 @@ class ThreadDesk:
         """
         self._note("is_running")
         until = None if timeout is None else time.monotonic() + timeout
+        self._tidy()
         while self._errand is None:
             if self._ended:
                 return None
@@ -123,12 +130,12 @@ class ThreadDesk:
         if copy or task.work.framework != "numpy":
             return prepare(task, self._pool, {})[0]
         params: dict[str, object] = dict(task.tensors.numpy())
-        beside = outside(params)
+        meta = handed(params, task.meta)
         return FLModel(
             params=params,
             current_round=task.site.round_number,
             total_rounds=task.site.total_rounds,
-            meta={**task.meta, **beside},
+            meta=meta,
         )
 
     def hand_in(self, model: FLModel) -> None:
@@ -143,6 +150,7 @@ class ThreadDesk:
         seconds = time.perf_counter() - errand.began
         outcome = conclude(errand.task, model, self._pool, seconds=seconds)
         self._errand, self._pool = None, SlotPool()
+        self._trims = errand.task.tensors.nbytes >= TRIMMED
         self._tell(partial(_settle, errand, outcome))
         script = errand.task.work.script
         if script is not None and script.cuda_empty_cache:
@@ -161,9 +169,19 @@ class ThreadDesk:
     def close(self) -> None:
         """Take no more tasks; harmless twice."""
         self._note("shutdown", check=False)
-        if not self._ended and not self._stopped:
+        if not self._ended and not self._stopped and os.getpid() == self._process:
             self._ended = True
             self._post(self._on_close)
+
+    def _tidy(self) -> None:
+        """Give memory back before a wait, when the script has let go of both models.
+
+        A thread shares its heap with few others: what is free in there is of use to nobody else,
+        and with hundreds of sites dozens of models would stay.
+        """
+        if self._trims:
+            self._trims = False
+            trim_allocator()
 
     def _note(self, name: str, *, check: bool = True) -> None:
         self.calls += 1
@@ -172,6 +190,8 @@ class ThreadDesk:
             self._check()
 
     def _check(self) -> None:
+        if os.getpid() != self._process:  # where a DataLoader has workers, for one
+            raise ScriptStopped(f"{self._place.site}: {FORKED}")
         if self._stopped:
             self._errand = None
             raise ScriptStopped(f"{self._place.site}: {self._stopped}")

@@ -10,14 +10,14 @@ from typing import Self, TypeAlias
 import anyio
 import structlog
 
-from flare_async.errors import ConfigError, ScriptStopped, TrainingFailed
+from flare_async.errors import ConfigError, ScriptStopped, TrainerIdle, TrainingFailed
 from flare_async.jobs.scripts.code import ScriptCodes
 from flare_async.jobs.scripts.desk import Place
 from flare_async.jobs.scripts.idle import IdleWatch
-from flare_async.jobs.scripts.live import EndedBefore, LiveScript
+from flare_async.jobs.scripts.live import LiveScript
 from flare_async.jobs.scripts.surroundings import Surroundings
 from flare_async.jobs.scripts.thread_desk import Errand
-from flare_async.jobs.scripts.verdict import is_normal, verdict
+from flare_async.jobs.scripts.verdict import EndedBefore, is_normal, verdict
 from flare_async.jobs.site import SiteInfo
 from flare_async.jobs.spawners.platform import usable_cores
 from flare_async.jobs.spawners.slots import Slots
@@ -123,7 +123,7 @@ class ScriptThreads:
         self._forget(live)
         bound = self._limits.trainer_idle_timeout
         problem = f"the script did nothing for {bound:g} s (trainer_idle_timeout): {standing}"
-        return TrainingFailed(live.place.site, problem)
+        return TrainerIdle(live.place.site, problem)
 
     def _live_for(self, task: TrainTask) -> LiveScript:
         info = task.site
@@ -143,9 +143,15 @@ class ScriptThreads:
         self._around.prepare(script.path)
         place = Place(info.name, info.job_id, config=info.config)
         live = LiveScript(script, place, task.log, self._ended)
+        try:
+            live.start(self._codes)
+        except RuntimeError as exc:
+            hint = (
+                "simulate fewer sites, or raise what limits threads (ulimit -u, pids of a cgroup)"
+            )
+            raise TrainingFailed(info.name, f"no thread for its script: {exc}; {hint}") from exc
         self._all.add(live)
         live.done.add_done_callback(lambda _: self._over(live))
-        live.start(self._codes)
         return live
 
     def _over(self, live: LiveScript) -> None:

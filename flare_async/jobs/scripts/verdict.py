@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from flare_async.errors import TrainingFailed
+from flare_async.errors import TrainerExited, TrainerNoResult, TrainingFailed
 from flare_async.jobs.training import failure_of
 
-__all__ = ["is_normal", "verdict"]
+__all__ = ["EndedBefore", "is_normal", "verdict"]
+
+
+class EndedBefore(Exception):
+    """A script that had served its tasks ended before it saw this one; it is started anew."""
 
 
 def is_normal(error: BaseException | None) -> bool:
@@ -18,10 +22,10 @@ def is_normal(error: BaseException | None) -> bool:
 def verdict(site: str, error: BaseException | None, path: str) -> TrainingFailed:
     """Return the failure of a task whose script ended; ``details`` is the script's traceback."""
     if is_normal(error) or error is None:
-        return TrainingFailed(site, "the script ended without a result; it never called send()")
+        return TrainerNoResult(site, "the script ended without a result; it never called send()")
     if isinstance(error, SystemExit):
         status, said = (error.code, "") if isinstance(error.code, int) else (1, f": {error.code}")
-        return TrainingFailed(site, f"the script exited with status {status}{said}"[:1000])
+        return TrainerExited(site, f"the script exited with status {status}{said}"[:1000])
     return failure_of(site, error.with_traceback(_from(error.__traceback__, path)))
 
 

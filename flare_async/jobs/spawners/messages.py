@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgpack
 
 from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
-from flare_async.jobs.records_travel import packed_records, read_records
+from flare_async.jobs.records.travel import packed_records, read_records
 from flare_async.jobs.site import Plain, Scalar, SiteInfo, plain
 from flare_async.jobs.training import TaskKind
 from flare_async.jobs.work import FRAMEWORKS, CodeReference, Framework

@@ -13,15 +13,12 @@ import anyio
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.jobs.spawners.shared import HasFileno
+from flare_async.jobs.trainers.coding import PREFIX, UP_BYTES, decode, encode
 from flare_async.jobs.trainers.messages import (
-    PREFIX,
-    UP_BYTES,
     Logged,
     Message,
     Refused,
     ToTrainer,
-    decode,
-    encode,
 )
 from flare_async.jobs.trainers.shared import Handed
 from flare_async.net.groups import single_error
@@ -40,8 +37,8 @@ def peer_uid(link: socket.socket) -> int | None:
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None
-    size = struct.calcsize("3i")
-    return int(struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, option, size))[1])
+    size = struct.calcsize("iII")
+    return int(struct.unpack("iII", link.getsockopt(socket.SOL_SOCKET, option, size))[1])
 
 
 class Connection:

@@ -17,23 +17,24 @@ from flare_async.errors import (
     ScriptStopped,
     TrainingFailed,
 )
-from flare_async.jobs.companions import RESERVED, outside
+from flare_async.jobs.companions import RESERVED, handed
 from flare_async.jobs.memory import return_memory
 from flare_async.jobs.scripts.desk import Desk, Place, TaskFacts
 from flare_async.jobs.site import SiteInfo
 from flare_async.jobs.spawners.shared import layout
+from flare_async.jobs.trainers.coding import LOG_BYTES, encode
 from flare_async.jobs.trainers.messages import (
-    LOG_BYTES,
     Closing,
     Ended,
     Hello,
     Logged,
+    Message,
     Offered,
     Refused,
     Result,
+    Seen,
     Taken,
     Welcome,
-    encode,
 )
 from flare_async.jobs.trainers.result import result_file
 from flare_async.jobs.trainers.shared import Handed, SharedSource, view_of
@@ -114,8 +115,11 @@ class SocketDesk:
         if self._over:
             return None
         self._tidy()
+        message: Message = Taken(0)
         try:
-            message = self._wire.receive(timeout)
+            # An answer to a result whose send() was interrupted: it is of interest no more.
+            while isinstance(message, Taken | Refused):
+                message = self._wire.receive(timeout)
         except TimeoutError:
             raise TimeoutError(f"no task came within {timeout} s") from None
         if isinstance(message, Offered):
@@ -145,13 +149,14 @@ class SocketDesk:
             params = self._params(task, file)
         except (FlareError, OSError, ValueError) as exc:
             raise TrainingFailed(self._place.site, str(exc)) from exc
-        beside = outside(params, layered=self._welcome.framework == "tensorflow")
+        layered = self._welcome.framework == "tensorflow"
+        meta = handed(params, task.facts.meta, layered=layered)
         return FLModel(
             params_type=ParamsType.FULL,
             params=params,
             current_round=task.facts.round_number,
             total_rounds=task.facts.total_rounds,
-            meta={**task.facts.meta, **beside},
+            meta=meta,
         )
 
     def hand_in(self, model: FLModel) -> None:
@@ -211,6 +216,7 @@ class SocketDesk:
         if self._place.rank == 0:
             self._file = self._wire.next_file()
             self._file.check(layout(task.specs, task.aliases)[1])
+            self._wire.send(Seen(task.facts.number))
         self._began = time.monotonic()
 
     def _params(self, task: Offered, file: Handed) -> dict[str, object]:
@@ -230,14 +236,15 @@ class SocketDesk:
         return grouped(params) if self._welcome.framework == "tensorflow" else params
 
     def _concluded(self, task: Offered, model: FLModel) -> TrainOutcome:
-        kind: TaskKind = "validate" if task.facts.name == "validate" else "train"
+        kinds: dict[str, TaskKind] = {"validate": "validate", "submit_model": "submit_model"}
         # The model's bytes are not looked at: what is checked are names, types and shapes.
         expected = TensorSet(task.specs, self._beside(task), dict(task.aliases))
         asked = TrainTask(
             Work(_no_function, self._welcome.framework),
             expected,
             SiteInfo(name=self._place.site),
-            kind=kind,
+            task.facts.meta,
+            kind=kinds.get(task.facts.name, "train"),
         )
         seconds = time.monotonic() - self._began
         # It is written to a file at once, which is the copy that cuts it loose.
@@ -253,13 +260,15 @@ class SocketDesk:
 
     def _base(self, task: Offered, kind: ParamsType) -> SharedSource | None:
         """Return what the result is to be a difference to; its pages are as they came."""
-        wanted = self._welcome.transfer is ParamsType.DIFF and kind is ParamsType.FULL
-        if not wanted or self._file is None:
+        differs = self._welcome.transfer is ParamsType.DIFF and kind is ParamsType.FULL
+        if not differs or task.facts.name == "submit_model" or self._file is None:
             return None
         return SharedSource(self._file, task.specs, task.aliases)
 
     def _await_taken(self, number: int) -> None:
-        message = self._wire.receive(None)
+        message: Message = Taken(0)
+        while isinstance(message, Taken | Refused) and message.number < number:
+            message = self._wire.receive(None)
         if isinstance(message, Refused) and message.number == number:
             raise TrainingFailed(self._place.site, message.problem)
         if isinstance(message, Ended):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import shutil
@@ -29,6 +28,7 @@ __all__ = ["Guest", "Lobby"]
 LONGEST_PATH: Final = 100  # a socket's path has room for 107 bytes
 HELLO_BYTES: Final = 4096
 PENDING: Final = 64  # connections that have not said who they are
+PAUSE: Final = 0.2  # seconds until the system is asked again for a descriptor
 log = structlog.get_logger()
 
 Guest: TypeAlias = Callable[[Connection, int], Awaitable[None]]
@@ -44,6 +44,7 @@ class Lobby:
         self._waiting = 0
         self._folder: Path | None = None
         self._listener: socket.socket | None = None
+        self._accepting = anyio.CancelScope()
 
     @property
     def address(self) -> str:
@@ -66,11 +67,12 @@ class Lobby:
 
     async def close(self) -> None:
         """Remove the socket and its folder; whoever accepts is ended by the task group."""
-        if self._listener is not None:
-            self._listener.close()
+        self._accepting.cancel()
         if self._folder is not None:
             folder = self._folder
             await run_to_end(lambda: shutil.rmtree(folder, ignore_errors=True))
+        if self._listener is not None:  # after its reader: the loop knows it by its number
+            self._listener.close()
 
     def expect(self, guest: Guest) -> str:
         """Return a token; ``guest`` gets every connection that brings it, and its rank."""
@@ -83,14 +85,25 @@ class Lobby:
         self._guests.pop(token, None)
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            link, _ = await loop.sock_accept(listener)
-            if self._waiting >= PENDING or peer_uid(link) not in {None, os.getuid()}:
-                link.close()
-                continue
-            self._waiting += 1
-            self._tasks.start_soon(self._serve, link, name="a trainer's connection")
+        with self._accepting:
+            while True:
+                await anyio.wait_readable(listener)
+                try:
+                    link, _ = listener.accept()
+                except BlockingIOError:
+                    continue
+                except OSError as exc:  # no descriptor is left, or who knocked is gone
+                    log.warning("trainers_lobby", error=str(exc))
+                    await anyio.sleep(PAUSE)
+                    continue
+                self._admit(link)
+
+    def _admit(self, link: socket.socket) -> None:
+        if self._waiting >= PENDING or peer_uid(link) not in {None, os.getuid()}:
+            link.close()
+            return
+        self._waiting += 1
+        self._tasks.start_soon(self._serve, link, name="a trainer's connection")
 
     async def _serve(self, link: socket.socket) -> None:
         with link:

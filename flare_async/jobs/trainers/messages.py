@@ -1,30 +1,22 @@
 """What a client and a trainer say to each other, beside the tensors.
 
-A message is four bytes of length and a msgpack array: a tag, then the fields. A trainer runs user
-code, so its client believes nothing.
+``coding`` is how they travel. A trainer runs user code, so its client believes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias
 
-import msgpack
-
-from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
 from flare_async.jobs.scripts.desk import TaskFacts
-from flare_async.jobs.site import WORD, Plain, Scalar, plain
-from flare_async.jobs.work import FRAMEWORKS, Framework
+from flare_async.jobs.site import Plain, Scalar
+from flare_async.jobs.work import Framework
 from flare_async.model import ParamsType
 from flare_async.roles.log_record import LogRecord
-from flare_async.transfer.spec import TensorSpec, check_layout
+from flare_async.transfer.spec import TensorSpec
 
 __all__ = [
-    "DOWN_BYTES",
-    "LOG_BYTES",
-    "PREFIX",
-    "UP_BYTES",
     "Closing",
     "Ended",
     "FromTrainer",
@@ -34,19 +26,11 @@ __all__ = [
     "Offered",
     "Refused",
     "Result",
+    "Seen",
     "Taken",
     "ToTrainer",
     "Welcome",
-    "decode",
-    "encode",
 ]
-
-PREFIX: Final = 4
-DOWN_BYTES: Final = 64 * 1024 * 1024  # to a trainer: names and shapes of 100,000 tensors fit
-UP_BYTES: Final = 16 * 1024 * 1024  # from a trainer: what aliases and metrics need
-LOG_BYTES: Final = 64 * 1024
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +61,13 @@ class Offered:
     specs: tuple[TensorSpec, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     trims: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The script of rank 0 knows of task ``number``; one that ends before is started anew."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,175 +115,6 @@ class Closing:
     """The script needs no more tasks."""
 
 
-FromTrainer: TypeAlias = Hello | Result | Logged | Closing
+FromTrainer: TypeAlias = Hello | Seen | Result | Logged | Closing
 ToTrainer: TypeAlias = Welcome | Offered | Taken | Refused | Ended
 Message: TypeAlias = FromTrainer | ToTrainer
-
-
-def encode(message: Message) -> bytes:
-    """Return the length and the message.
-
-    Raises:
-        ConfigError: it holds what cannot travel.
-    """
-    if isinstance(message, FromTrainer):
-        (tag, fields), most = _up_fields(message), UP_BYTES
-    else:
-        (tag, fields), most = _down_fields(message), DOWN_BYTES
-    try:
-        body = bytes(msgpack.packb([tag, *fields], unicode_errors="surrogatepass") or b"")
-    except (ValueError, TypeError, OverflowError) as exc:
-        raise ConfigError("message", type(message).__name__, f"cannot travel: {exc}") from exc
-    if len(body) > most:
-        raise ConfigError("message", type(message).__name__, f"has {len(body)} bytes of {most}")
-    return len(body).to_bytes(PREFIX, "big") + body
-
-
-def _up_fields(message: FromTrainer) -> tuple[str, list[object]]:
-    match message:
-        case Hello(token, rank):
-            return "hello", [token, rank]
-        case Result():
-            return "result", _result_fields(message)
-        case Logged(record, dropped):
-            said = [record.key, plain("value", record.value), record.kind, record.step]
-            return "logged", [*said, plain("extra", record.extra), dropped]
-        case Closing():
-            return "closing", []
-
-
-def _down_fields(message: ToTrainer) -> tuple[str, list[object]]:
-    match message:
-        case Welcome():
-            config = plain("config", message.config)
-            kinds = [message.framework, message.transfer.value, message.empties_cache]
-            return "welcome", [message.site, message.job, config, *kinds]
-        case Offered():
-            return "offered", _offered_fields(message)
-        case Taken(number):
-            return "taken", [number]
-        case Refused(number, problem):
-            return "refused", [number, problem]
-        case Ended():
-            return "ended", []
-
-
-def _offered_fields(message: Offered) -> list[object]:
-    facts = message.facts
-    return [
-        [facts.number, facts.name, facts.round_number, facts.total_rounds, dict(facts.meta)],
-        [[spec.name, spec.dtype, list(spec.shape)] for spec in message.specs],
-        dict(message.aliases),
-        message.trims,
-    ]
-
-
-def _result_fields(message: Result) -> list[object]:
-    said = [dict(message.metrics), dict(message.meta), message.seconds, dict(message.aliases)]
-    return [message.number, message.params_type.value, *said]
-
-
-def decode(body: bytes | bytearray) -> Message:
-    """Return the message without its length.
-
-    Raises:
-        RemoteProtocolError: it is none of ours; nothing else is raised, whatever the bytes.
-    """
-    try:
-        parts = msgpack.unpackb(body, strict_map_key=True, unicode_errors="surrogatepass")
-        tag, *fields = _is(list, parts)
-        return READERS[_is(str, tag)](*fields)
-    except (FlareError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
-        problem = f"{len(body)} bytes, {type(exc).__name__}: {exc}"
-        raise RemoteProtocolError("trainer_message", problem[:500]) from exc
-
-
-def _is(kind: type[T], value: object) -> T:
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} is needed, got {type(value).__name__}")
-    return value
-
-
-def _count(value: object) -> int:
-    if not 0 <= _is(int, value) < WORD:
-        raise ValueError(f"{value} is no count")
-    return _is(int, value)
-
-
-def _texts(value: object) -> dict[str, str]:
-    return {_is(str, key): _is(str, item) for key, item in _is(dict, value).items()}
-
-
-def _plains(name: str, value: object) -> dict[str, Plain]:
-    return {_is(str, key): plain(name, item) for key, item in _is(dict, value).items()}
-
-
-def _scalars(value: object) -> dict[str, Scalar]:
-    return {_is(str, key): _scalar(item) for key, item in _is(dict, value).items()}
-
-
-def _scalar(value: object) -> Scalar:
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"a scalar is needed, got {type(value).__name__}")
-
-
-def _read_welcome(*fields: object) -> Welcome:
-    site, job, config, framework, transfer, empties = fields
-    if framework not in FRAMEWORKS:
-        raise ValueError("unknown framework")
-    return Welcome(
-        _is(str, site),
-        _is(str, job),
-        _plains("config", config),
-        framework,
-        ParamsType(_is(str, transfer)),
-        _is(bool, empties),
-    )
-
-
-def _read_facts(*fields: object) -> TaskFacts:
-    number, name, round_number, total, meta = fields
-    return TaskFacts(
-        _count(number), _is(str, name), _count(round_number), _count(total), _scalars(meta)
-    )
-
-
-def _read_offered(facts: object, specs: object, aliases: object, trims: object) -> Offered:
-    named = tuple(TensorSpec.checked(*_is(list, spec)) for spec in _is(list, specs))
-    tied = _texts(aliases)
-    check_layout(named, tied)
-    return Offered(_read_facts(*_is(list, facts)), named, tied, _is(bool, trims))
-
-
-def _read_result(*fields: object) -> Result:
-    number, kind, metrics, meta, seconds, aliases = fields
-    numbers = _is(dict, metrics)
-    return Result(
-        _count(number),
-        ParamsType(_is(str, kind)),
-        {_is(str, key): _is(float, value) for key, value in numbers.items()},
-        _scalars(meta),
-        _is(float, seconds),
-        _texts(aliases),
-    )
-
-
-def _read_logged(*fields: object) -> Logged:
-    key, value, kind, step, extra, dropped = fields
-    count = None if step is None else _is(int, step)
-    said = (_is(str, key), plain("value", value), _is(str, kind), count)
-    return Logged(LogRecord(*said, _plains("extra", extra)), _count(dropped))
-
-
-READERS: Final[Mapping[str, Callable[..., Message]]] = {
-    "hello": lambda token, rank: Hello(_is(str, token), _count(rank)),
-    "welcome": _read_welcome,
-    "offered": _read_offered,
-    "result": _read_result,
-    "taken": lambda number: Taken(_count(number)),
-    "refused": lambda number, problem: Refused(_count(number), _is(str, problem)),
-    "ended": Ended,
-    "logged": _read_logged,
-    "closing": Closing,
-}

@@ -21,7 +21,14 @@ from flare_async.errors import (
 )
 from flare_async.roles.text import travelling
 
-__all__ = ["Ending", "failure_of_ending", "failure_of_idling", "failure_to_start", "oom_kills"]
+__all__ = [
+    "Ending",
+    "failure_of_ending",
+    "failure_of_idling",
+    "failure_of_leaving",
+    "failure_to_start",
+    "oom_kills",
+]
 
 OUT_OF_MEMORY: Final = re.compile(r"^[\w.]*(MemoryError|OutOfMemoryError)\b")
 CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -66,8 +73,15 @@ def failure_of_ending(site: str, ending: Ending) -> TrainingFailed:
 
 def failure_of_idling(site: str, seconds: float, lines: Sequence[str]) -> TrainingFailed:
     """Return the error for a trainer that did nothing for so long."""
-    problem = f"its trainer used no processor time and said nothing for {seconds:g} s"
+    what = "its trainer used no processor time and said nothing"
+    problem = f"{what} for {seconds:g} s (trainer_idle_timeout)"
     return TrainerIdle(site, _coded(TrainerIdle, problem), _text(lines))
+
+
+def failure_of_leaving(site: str) -> TrainingFailed:
+    """Return the error for a script that shut its context down in the middle of a task."""
+    problem = "its script called shutdown() without a result for its task"
+    return TrainerNoResult(site, _coded(TrainerNoResult, problem))
 
 
 def failure_to_start(site: str, command: str, number: int) -> TrainingFailed:

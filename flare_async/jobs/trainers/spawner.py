@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
+import structlog
 
 from flare_async.errors import ConfigError, LocalProtocolError, TrainingFailed
 from flare_async.jobs.scripts.script import Script
+from flare_async.jobs.scripts.verdict import EndedBefore
 from flare_async.jobs.spawners.platform import usable_cores
 from flare_async.jobs.spawners.shared import HasFileno, layout, write_tensors
 from flare_async.jobs.spawners.slots import Slots
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainerProcesses"]
 
+log = structlog.get_logger()
 CLOSED: Final = "the spawner was closed while the site trained"
 
 
@@ -117,17 +120,22 @@ class TrainerProcesses:
         self._closed = True
         self._slots.close()
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
-                for seat in self._seats.values():
-                    if seat.trainer is not None:
-                        at_once = stop or seat.lock.locked()
-                        group.start_soon(seat.trainer.stop if at_once else seat.trainer.finish)
-                for trainer in self._ending:
-                    group.start_soon(trainer.finish)
-            if self._lobby is not None:
-                await self._lobby.close()
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
+            try:
+                await self._dismiss(stop=stop)
+            finally:
+                if self._lobby is not None:
+                    await self._lobby.close()
+                if self._tasks is not None:
+                    self._tasks.cancel_scope.cancel()
+
+    async def _dismiss(self, *, stop: bool) -> None:
+        async with anyio.create_task_group() as group:
+            for seat in self._seats.values():
+                if seat.trainer is not None:
+                    at_once = stop or seat.lock.locked()
+                    group.start_soon(seat.trainer.stop if at_once else seat.trainer.finish)
+            for trainer in self._ending:
+                group.start_soon(trainer.finish)
 
     async def run(self, task: TrainTask) -> TrainOutcome:
         """Run one task in the site's process, which is started if there is none.
@@ -155,21 +163,41 @@ class TrainerProcesses:
     async def _train(self, task: TrainTask, script: Script, seat: Seat) -> TrainOutcome:
         file = await _file_of(task.tensors)
         try:
-            trainer = await self._ready(task, script, seat)
-            outcome = await trainer.train(task, file)
+            outcome = await self._trained(task, script, seat, file)
         except TrainingFailed:
             self._drop(seat)
             if self._closed:
                 raise LocalProtocolError(CLOSED) from None
             raise
         except BaseException:
-            if seat.trainer is not None:
-                await seat.trainer.stop()
-                seat.trainer = None
+            await self._stop(seat)
             raise
         if not script.launch_once and outcome.tensors is None:
             self._drop(seat, gently=True)
         return outcome
+
+    async def _trained(
+        self, task: TrainTask, script: Script, seat: Seat, file: HasFileno
+    ) -> TrainOutcome:
+        while True:
+            trainer = await self._ready(task, script, seat)
+            try:
+                return await trainer.train(task, file)
+            except EndedBefore:  # which the first task of a process never raises
+                log.info("trainer_started_anew", site=task.site.name)
+
+    async def _stop(self, seat: Seat) -> None:
+        """End a site's process and wait for that; whoever cancels twice ends the wait only."""
+        trainer = seat.trainer
+        if trainer is None:
+            return
+        if self._closed:
+            await trainer.stop()
+            seat.trainer = None
+            return
+        self._drop(seat)
+        with anyio.CancelScope(shield=True):
+            await trainer.gone()
 
     async def _ready(self, task: TrainTask, script: Script, seat: Seat) -> Trainer:
         if seat.trainer is not None and not (script.launch_once and seat.trainer.is_usable):
@@ -187,7 +215,7 @@ class TrainerProcesses:
         loop = asyncio.get_running_loop()
 
         def end() -> None:
-            if seat.trainer is trainer and not seat.lock.locked():
+            if seat.trainer is trainer and not self._closed and not seat.lock.locked():
                 self._drop(seat, gently=True)
 
         def released() -> None:

@@ -30,6 +30,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 ORPHANED_GRACE = 2.0  # seconds, where the client is gone and nobody waits for anything good
 KILL_SECONDS = 5.0  # a process that the system cannot end is left to it
+GONE_SECONDS = 1.0  # of a process with much memory, between its socket's end and its own
 TICK = 0.02
 LINUX = sys.platform == "linux"
 
@@ -91,6 +92,7 @@ class Supervisor:
         self._limits = limits
         self._child = 0
         self._told = False
+        self.is_alone = False  # the client has closed its end of the link
         self._kill_at: float | None = None
         self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if LINUX else os.pipe()
         os.set_blocking(self._wake[1], False)
@@ -122,6 +124,7 @@ class Supervisor:
             return
         if not data:
             poll.unregister(fd)
+            self.is_alone = True
             self._end(min(self._grace, ORPHANED_GRACE))
         elif b"k" in data:
             self._end(0.0)
@@ -199,6 +202,16 @@ class Supervisor:
             os.write(self._link, f"{line}\n".encode())
 
 
+def client_is_gone(pid: int, patience: float) -> bool:
+    """Return whether the client ends; one that was killed closes its socket a little before."""
+    ended = time.monotonic() + patience
+    while os.getppid() == pid:
+        if time.monotonic() > ended:
+            return False
+        time.sleep(TICK)  # noqa: TID251 - no loop is here
+    return True
+
+
 def remove_socket() -> None:
     """Remove what the client cannot remove any more."""
     path = os.environ.get("FLARE_ASYNC_TRAINER", "")
@@ -221,7 +234,7 @@ def main(arguments: list[str]) -> int:
     if os.getppid() != parent:
         return 1
     status = supervisor.run(arguments[3:])
-    if os.getppid() != parent:
+    if client_is_gone(parent, GONE_SECONDS if supervisor.is_alone else 0.0):
         remove_socket()
     return status
 

@@ -12,27 +12,38 @@ from typing import Final
 import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError, TrainingFailed
+from flare_async.jobs.scripts.verdict import EndedBefore
 from flare_async.jobs.spawners.shared import HasFileno, layout
 from flare_async.jobs.threads import run_to_end
 from flare_async.jobs.trainers.connection import Connection
 from flare_async.jobs.trainers.messages import (
+    Closing,
     Ended,
     Logged,
     Message,
     Offered,
     Refused,
     Result,
+    Seen,
     Taken,
     Welcome,
 )
+from flare_async.jobs.trainers.outcome import failure_of_leaving
 from flare_async.jobs.trainers.shared import Handed, SharedTensors, is_sealed, own_copy
 from flare_async.jobs.training import TrainOutcome, TrainTask
+from flare_async.model import ParamsType
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["Current", "Talk"]
 
 TOLD: Final = 1024  # tasks that a follower which comes late is told of
-TWICE: Final = "another process of this script is rank 0: give each its own, init(rank=...)"
+TWICE: Final = (
+    "another process of this script is rank 0: give each its own, init(rank=...); where a script "
+    'starts processes itself, init() belongs below if __name__ == "__main__"'
+)
+AGAIN: Final = (
+    "its script was started again in the middle of a task, whose model it may have changed"
+)
 log = structlog.get_logger()
 
 
@@ -43,9 +54,14 @@ class Current:
     task: TrainTask
     offered: Offered
     file: HasFileno
-    done: asyncio.Future[TrainOutcome | TrainingFailed]
+    done: asyncio.Future[TrainOutcome | TrainingFailed | EndedBefore]
 
-    def settle(self, result: TrainOutcome | TrainingFailed) -> None:
+    @property
+    def number(self) -> int:
+        """Counts the tasks of one launch from 1."""
+        return self.offered.facts.number
+
+    def settle(self, result: TrainOutcome | TrainingFailed | EndedBefore) -> None:
         """Note what came of it; the first one counts."""
         if not self.done.done():
             self.done.set_result(result)
@@ -54,7 +70,9 @@ class Current:
 class Talk:
     """The connections of one launch. ``signs`` counts messages, ``greeted`` is set by rank 0.
 
-    ``released`` is called, perhaps from a thread, when nobody holds a result's source any more.
+    ``seen`` is the number of the latest task that the script knows of; one that is ``leaving``
+    takes no more. ``released`` is called, perhaps from a thread, when nobody holds a result's
+    source any more.
     """
 
     def __init__(self, welcome: Welcome, released: Callable[[], None]) -> None:
@@ -66,8 +84,11 @@ class Talk:
         self._told: deque[Offered] = deque(maxlen=TOLD)
         self._log_task: TrainTask | None = None
         self._over = False
+        self._ranks: set[int] = set()  # that have been here
         self.signs = 0
+        self.seen = 0
         self.greeted = False
+        self.leaving = False
 
     def announce(self, current: Current) -> None:
         """Give rank 0 a task, and tell the others of it; those who come later too."""
@@ -129,14 +150,25 @@ class Talk:
                 self._first = None
 
     def _attach(self, connection: Connection, rank: int) -> None:
+        again = rank in self._ranks
+        self._ranks.add(rank)
         if rank == 0:
             self._first, self.greeted = connection, True
-            if self._current is not None:
-                connection.post(self._current.offered, self._current.file)
+            self._give_current(connection)
         else:
             self._others.add(connection)
-            for told in self._told:
+            # A process that was started again missed nothing: its group begins with this task.
+            for told in list(self._told)[-1:] if again else self._told:
                 connection.post(told)
+
+    def _give_current(self, connection: Connection) -> None:
+        current = self._current
+        if current is None:
+            return
+        if self.seen == current.number and self._welcome.transfer is ParamsType.FULL:
+            current.settle(TrainingFailed(self._welcome.site, AGAIN))
+        else:
+            connection.post(current.offered, current.file)
 
     def _connections(self) -> list[Connection]:
         first = [] if self._first is None else [self._first]
@@ -154,9 +186,23 @@ class Talk:
             return  # who follows has nothing to say
         if isinstance(message, Logged):
             self._log(message)
+        elif isinstance(message, Seen):
+            self.seen = message.number
         elif isinstance(message, Result):
             first.post(await self._answer(message, file))
-        # That a script needs no more tasks shows in its end.
+        elif isinstance(message, Closing):
+            self._leave()
+
+    def _leave(self) -> None:
+        self.leaving = True
+        current = self._current
+        if current is not None:
+            missed = self.missed(current)
+            current.settle(EndedBefore() if missed else failure_of_leaving(self._welcome.site))
+
+    def missed(self, current: Current) -> bool:
+        """Return whether a script that had done its tasks does not know of this one."""
+        return current.number > 1 and self.seen < current.number
 
     def _log(self, logged: Logged) -> None:
         if logged.dropped:
@@ -167,7 +213,7 @@ class Talk:
 
     async def _answer(self, result: Result, file: Handed | None) -> Taken | Refused:
         current = self._current
-        if current is None or current.done.done() or current.offered.facts.number != result.number:
+        if current is None or current.done.done() or current.number != result.number:
             return Refused(result.number, "this task is not under way any more")
         tensors = None
         try:

@@ -14,6 +14,7 @@ from flare_async.errors import TrainingFailed
 from flare_async.jobs.memory import is_due
 from flare_async.jobs.scripts.desk import TaskFacts
 from flare_async.jobs.scripts.script import Script
+from flare_async.jobs.scripts.verdict import EndedBefore
 from flare_async.jobs.spawners.shared import HasFileno
 from flare_async.jobs.threads import run_to_end
 from flare_async.jobs.trainers.launch import launch_of
@@ -72,7 +73,8 @@ class Trainer:
     @property
     def is_usable(self) -> bool:
         """Whether it can be given another task."""
-        return not self._ended and not self._process.has_ended
+        leaving = self._talk is not None and self._talk.leaving
+        return not self._ended and not leaving and not self._process.has_ended
 
     @property
     def pid(self) -> int | None:
@@ -106,9 +108,10 @@ class Trainer:
 
         Raises:
             TrainingFailed: the process ended, did nothing, or broke the protocol.
+            EndedBefore: it had done its tasks, and ended before it saw this one.
         """
         assert self._talk is not None
-        done: asyncio.Future[TrainOutcome | TrainingFailed]
+        done: asyncio.Future[TrainOutcome | TrainingFailed | EndedBefore]
         done = asyncio.get_running_loop().create_future()
         current = Current(task, self._offer(task), file, done)
         self._talk.announce(current)
@@ -121,7 +124,7 @@ class Trainer:
         finally:
             self._talk.forget()
         outcome = done.result()
-        if isinstance(outcome, TrainingFailed):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
@@ -156,6 +159,10 @@ class Trainer:
                 self._talk.close()
             self._gone.set()
 
+    async def gone(self) -> None:
+        """Wait until a ``stop`` or ``finish`` that somebody else has begun is through."""
+        await self._gone.wait()
+
     async def _until_over(self) -> None:
         patience = max(self._script.shutdown_timeout, self._limits.shutdown_timeout)
         if not self._process.has_ended:
@@ -183,6 +190,9 @@ class Trainer:
         with anyio.move_on_after(LAST_WORDS):
             await talk.last_words()  # the result may have come before the end
             await process.drained()
+        if talk.missed(current):
+            current.settle(EndedBefore())
+            return
         kills = await run_to_end(oom_kills)
         lines, oom = self._output.last_lines(), kills > self._oom_kills
         ending = Ending(process.status, lines, oom_killed=oom, connected=talk.greeted)

@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 import time
 from collections import deque
 from typing import Final
 
 from flare_async.errors import RemoteProtocolError, ScriptStopped
 from flare_async.jobs.spawners.shared import HasFileno
+from flare_async.jobs.trainers.coding import DOWN_BYTES, PREFIX, decode, encode
 from flare_async.jobs.trainers.messages import (
-    DOWN_BYTES,
-    PREFIX,
     FromTrainer,
     Message,
-    decode,
-    encode,
 )
 from flare_async.jobs.trainers.shared import Handed
 
@@ -41,6 +39,7 @@ class Wire:
         self._came = bytearray()
         self._files: deque[Handed] = deque()
         self._unsent = bytearray()
+        self._sending = threading.Lock()  # records may come from threads that the script starts
         try:
             self._socket.connect(path)
         except OSError as exc:
@@ -60,11 +59,13 @@ class Wire:
             ConfigError: the message holds what cannot travel.
         """
         data = encode(message)
-        self._flush()
-        if file is not None:
-            data = data[self._first(data, file) :]
-        self._unsent += data
-        self._flush()
+        self._check()
+        with self._sending:
+            self._flush()
+            if file is not None:
+                data = data[self._first(data, file) :]
+            self._unsent += data
+            self._flush()
 
     def send_now(self, message: FromTrainer) -> bool:
         """Send a message if there is room for its beginning; return whether there was.
@@ -74,6 +75,15 @@ class Wire:
             ConfigError: the message holds what cannot travel.
         """
         data = encode(message)
+        self._check()
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            return self._offer(data)
+        finally:
+            self._sending.release()
+
+    def _offer(self, data: bytes) -> bool:
         if self._push():
             self._unsent += data
             whole = len(data)

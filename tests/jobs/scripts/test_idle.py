@@ -26,11 +26,11 @@ def first_idle(samples, timeout=8.0):
         ([(t, min(t, 5), 0) for t in range(20)], 13),
         ([(t, 0.0, t // 6) for t in range(13)], None),
         ([(t, None, 0) for t in range(20)], None),
-        ([(0, 0.0, 0), (100, 0.0, 0)], 100),
+        ([(0, 0.0, 0), *((t, 0.0, 0) for t in range(100, 120))], 108),
     ],
     ids=[
         *("sleeps", "computes", "polls", "computes little", "calls", "stops computing"),
-        *("calls now and then", "unknown", "seldom looked at"),
+        *("calls now and then", "unknown", "nobody looked"),
     ],
 )
 def test_a_script_is_idle_that_neither_computes_nor_calls(samples, idle_at):

@@ -6,6 +6,7 @@ It gives one task to the script that the words name and says where its runtime f
 import asyncio
 import sys
 
+from flare_async.errors import TrainingFailed
 from tests.jobs.trainers.helpers import Spawner, script_of, task_of
 
 
@@ -13,7 +14,10 @@ async def main(script):
     """Run until somebody ends this process."""
     async with Spawner() as spawner:
         print(spawner._lobby.address, flush=True)
-        await spawner.run(task_of(script))
+        try:
+            await spawner.run(task_of(script))
+        except TrainingFailed as error:
+            print(error.code, flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from flare_async.transfer.tensors import TensorSet
 
 SCRIPT = Path(__file__).with_name("script.py")
 MODEL = TensorSet.from_params({"w": np.arange(4, dtype=np.float32), "n": np.array(3)})
-LIMITS = Limits(shutdown_timeout=1.0, trainer_idle_timeout=30.0)
+LIMITS = Limits(shutdown_timeout=0.5, trainer_idle_timeout=30.0)
+HASTY = Limits(trainer_idle_timeout=1.0, shutdown_timeout=0.3, heartbeat_interval=1.0)
 GONE_WITHIN = 5.0
 
 
@@ -67,9 +68,9 @@ async def until(condition, seconds=GONE_WITHIN):
             await anyio.sleep(0.02)
 
 
-async def written(path):
+async def written(path, seconds=GONE_WITHIN):
     """Return the text of a file as soon as it has one."""
-    await until(lambda: path.exists() and path.read_text())
+    await until(lambda: path.exists() and path.read_text(), seconds)
     return path.read_text()
 
 

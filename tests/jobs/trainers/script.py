@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +74,15 @@ def twice_first(desk):
 
 
 def flood(desk):
-    """Print far more than is ever shown, then do the task."""
-    block = b"x" * 99 + b"\n"
-    for _ in range(600):
-        os.write(1, block * 600)
-    whole_job(desk)
+    """Print far more than is ever shown, for so many seconds, then do the task."""
+    block = (b"x" * 99 + b"\n") * 600
+    ended, written = time.monotonic() + float(REST[0]), 0
+    while time.monotonic() < ended:
+        written += os.write(1, block)
+    desk.wait()
+    model = desk.take()
+    desk.hand_in(FLModel(params=model.params, metrics={"written": written}))
+    desk.wait()
 
 
 def grandchild(desk):
@@ -144,6 +150,14 @@ def lacks_memory(desk):
     raise MemoryError("no room for 99 GB")
 
 
+def hogs(desk):
+    """Take more memory than there is."""
+    desk.wait()
+    kept = []
+    while True:
+        kept.append(np.ones(4_000_000))
+
+
 def exits(desk):
     """Exit with a status."""
     desk.wait()
@@ -173,6 +187,94 @@ def dies_later(desk):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def dies_on_word(desk):
+    """Do one task, and end badly as soon as a file is there."""
+    desk.wait()
+    add_one(desk)
+    while not Path(REST[0]).exists():
+        time.sleep(0.01)
+    os._exit(5)
+
+
+def leaves(desk):
+    """Shut the context down in the middle of a task, or after it, and stay."""
+    desk.wait()
+    if REST[0] == "after":
+        add_one(desk)
+    desk.close()
+    time.sleep(100)
+
+
+def restarts(desk):
+    """Be started again in the middle of a task, as a launcher does it."""
+    desk.wait()
+    desk.take().params["w"] += 100
+    desk.close = None
+    os.execv(sys.executable, [sys.executable, __file__, "whole-job"])
+
+
+def threads_log(desk):
+    """Let threads log while results are handed in."""
+    pool = ThreadPoolExecutor(4)
+    record = LogRecord("k" * 1000, 1.0, "METRIC")
+    while desk.wait() is not None:
+        logs = [pool.submit(lambda: [desk.log(record) for _ in range(300)]) for _ in range(4)]
+        add_one(desk)
+        for done in logs:
+            done.result()
+
+
+def forks(desk):
+    """Let a forked child try to talk."""
+    desk.wait()
+    child = os.fork()
+    if child == 0:
+        try:
+            desk.log(LogRecord("from the child", 1.0, "METRIC"))
+        except ScriptStopped:
+            desk.close()
+            os._exit(7)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    whole_job(desk)
+
+
+def interrupted(desk):
+    """Hand in a result twice, because the first call was interrupted."""
+    desk.wait()
+    told = desk._await_taken
+
+    def interrupt(number):
+        raise KeyboardInterrupt
+
+    desk._await_taken = interrupt
+    with suppress(KeyboardInterrupt):
+        add_one(desk)
+    desk._await_taken = told
+    desk.hand_in(FLModel(params=desk.take().params, metrics={}))
+    whole_job(desk)
+
+
+def sent(desk):
+    """Tell when the result was handed in."""
+    desk.wait()
+    add_one(desk)
+    Path(REST[0]).write_text(f"{os.getpid()}")
+    time.sleep(100)
+
+
+def waits_for(desk):
+    """Train until a file is there."""
+    desk.wait()
+    desk.take()
+    with Path(REST[0]).open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+    while not Path(REST[1]).exists():
+        time.sleep(0.02)
+    add_one(desk)
+    desk.wait()
+
+
 WAYS = {
     "asleep": asleep,
     "bad-then-good": bad_then_good,
@@ -180,16 +282,25 @@ WAYS = {
     "chatty": chatty,
     "deaf": deaf,
     "dies-later": dies_later,
+    "dies-on-word": dies_on_word,
     "exits": exits,
     "flood": flood,
+    "forks": forks,
     "grandchild": grandchild,
+    "hogs": hogs,
+    "interrupted": interrupted,
     "killed": killed,
     "lacks-memory": lacks_memory,
+    "leaves": leaves,
     "raises": raises,
+    "restarts": restarts,
     "stubborn": stubborn,
+    "sent": sent,
+    "threads-log": threads_log,
     "torn": torn,
     "twice-first": twice_first,
     "two-ranks": two_ranks,
+    "waits-for": waits_for,
     "whole-job": whole_job,
 }
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import resource
+import socket
 import stat
 from pathlib import Path
 
@@ -9,9 +11,14 @@ import anyio
 import pytest
 
 from flare_async.errors import ScriptStopped
+from flare_async.jobs.trainers.coding import PREFIX, decode, encode
 from flare_async.jobs.trainers.desk import ADDRESS, TOKEN, open_desk
 from flare_async.jobs.trainers.lobby import Lobby
-from flare_async.jobs.trainers.messages import PREFIX, Closing, Hello, Refused, decode, encode
+from flare_async.jobs.trainers.messages import (
+    Closing,
+    Hello,
+    Refused,
+)
 from flare_async.limits import Limits
 
 pytestmark = pytest.mark.asyncio
@@ -74,6 +81,30 @@ async def test_the_folder_is_for_this_user_only_and_goes_with_the_lobby():
         group.cancel_scope.cancel()
     await lobby.close()
     assert not folder.exists()
+
+
+async def test_who_knocks_while_no_descriptor_is_left_is_let_in_later():
+    """F36: the lobby outlives it."""
+    guests = Guests()
+    async with anyio.create_task_group() as group:
+        lobby = await Lobby(group, LIMITS).open()
+        token = lobby.expect(guests.meet)
+        with socket.socket(socket.AF_UNIX) as script:
+            script.setblocking(False)
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+            try:
+                script.connect(lobby.address)
+                script.send(encode(Hello(token, 3)))
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            with anyio.fail_after(5):
+                await anyio.wait_readable(script)
+        group.cancel_scope.cancel()
+    await lobby.close()
+    assert guests.ranks == [3]
 
 
 async def test_a_script_without_its_client_is_told_so():

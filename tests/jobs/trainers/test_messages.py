@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from flare_async.errors import ConfigError, RemoteProtocolError
 from flare_async.jobs.scripts.desk import TaskFacts
+from flare_async.jobs.trainers.coding import PREFIX, decode, encode
 from flare_async.jobs.trainers.messages import (
-    PREFIX,
     Closing,
     Ended,
     Hello,
@@ -19,10 +19,9 @@ from flare_async.jobs.trainers.messages import (
     Offered,
     Refused,
     Result,
+    Seen,
     Taken,
     Welcome,
-    decode,
-    encode,
 )
 from flare_async.model import ParamsType
 from flare_async.roles.log_record import LogRecord
@@ -53,6 +52,7 @@ MESSAGES = st.one_of(
         st.dictionaries(st.text(), st.text()),
     ),
     st.builds(Taken, COUNTS),
+    st.builds(Seen, COUNTS),
     st.builds(Refused, COUNTS, st.text()),
     st.just(Ended()),
     st.builds(Logged, RECORDS, COUNTS),
@@ -60,7 +60,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(MESSAGES)
 def test_what_was_said_arrives(message):
     """NaN compares by its text."""
@@ -69,12 +69,12 @@ def test_what_was_said_arrives(message):
     assert repr(decode(data[PREFIX:])) == repr(message)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.binary(max_size=200)
     | st.builds(
         lambda tag, fields: msgpack.packb([tag, *fields]),
-        st.sampled_from(["hello", "welcome", "offered", "result", "logged", "taken", "ended", "x"]),
+        st.sampled_from(["hello", "welcome", "offered", "result", "logged", "taken", "seen", "x"]),
         st.lists(PLAIN, max_size=6),
     )
 )

@@ -15,6 +15,7 @@ from flare_async.jobs.work import Work
 from flare_async.model import ParamsType
 from flare_async.transfer.tensors import TensorSet
 from tests.jobs.trainers.helpers import (
+    HASTY,
     MODEL,
     Spawner,
     is_alive,
@@ -94,6 +95,95 @@ async def test_a_script_that_died_between_two_tasks_is_started_anew():
             assert numbers(outcome) == [1.0, 2.0, 3.0, 4.0]
             (pid,) = spawner.pids
             await until(lambda pid=pid: not is_alive(pid))
+
+
+async def test_a_task_that_a_dying_script_never_saw_goes_to_another_process(tmp_path):
+    """It ends badly after the task was announced to it; once only, the new one sees its task."""
+    word, script = tmp_path / "word", script_of("dies-on-word", tmp_path / "word")
+    async with Spawner() as spawner, anyio.create_task_group() as group:
+        await spawner.run(task_of(script))
+        (pid,) = spawner.pids
+        (seat,) = spawner._seats.values()
+
+        async def run():
+            outcome = await spawner.run(task_of(script, round_number=1))
+            assert numbers(outcome) == [1.0, 2.0, 3.0, 4.0]
+
+        group.start_soon(run)
+        await until(lambda: seat.trainer._talk._current is not None)
+        word.write_text("go")
+    assert not is_alive(pid)
+
+
+async def test_a_script_that_has_left_gets_no_more_tasks():
+    """The next one goes to another process, at once."""
+    async with Spawner(limits=HASTY) as spawner:
+        for number in range(2):
+            outcome = await spawner.run(task_of(script_of("leaves", "after"), round_number=number))
+            assert numbers(outcome) == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", list(ParamsType))
+async def test_a_restart_in_the_middle_of_a_task_never_trains_a_changed_model(kind):
+    """With differences the file is as it came; else the task fails, and says so."""
+    async with Spawner() as spawner:
+        task = task_of(script_of("restarts"), transfer=kind)
+        if kind is ParamsType.FULL:
+            with pytest.raises(TrainingFailed, match="started again in the middle"):
+                await spawner.run(task)
+        else:
+            found = (await spawner.run(task)).tensors.numpy()["w"]
+            assert found.tolist() == [1.0] * 4
+
+
+async def test_threads_of_a_script_may_log():
+    """The stream stays whole."""
+    records = []
+    async with Spawner() as spawner:
+        for number in range(2):
+            task = task_of(script_of("threads-log"), round_number=number, log=records.append)
+            assert numbers(await spawner.run(task)) == [1.0, 2.0, 3.0, 4.0]
+    assert {record.key for record in records} == {"k" * 1000}
+
+
+@pytest.mark.parametrize(("way", "lines"), [("forks", ["[site-1] 7"]), ("interrupted", [])])
+async def test_the_stream_outlives_forks_and_interrupts(way, lines):
+    """A forked child is refused; what answers an interrupted call is skipped."""
+    async with Spawner() as spawner:
+        for number in range(2):
+            outcome = await spawner.run(task_of(script_of(way), round_number=number))
+            assert numbers(outcome) == [1.0, 2.0, 3.0, 4.0]
+    assert spawner.lines == [*lines, "[site-1] no more tasks"]
+
+
+async def test_a_script_is_asked_for_its_own_model():
+    """It comes whole where updates are differences."""
+    script = script_of("whole-job")
+    async with Spawner() as spawner:
+        task = task_of(script, kind="submit_model", transfer=ParamsType.DIFF)
+        outcome = await spawner.run(task)
+    assert outcome.params_type is ParamsType.FULL
+    assert numbers(outcome) == [1.0, 2.0, 3.0, 4.0]
+
+
+async def test_a_run_that_is_cancelled_twice_leaves_nothing(tmp_path):
+    """F29: the second one ends the wait, not what ends the process."""
+    script = script_of("stubborn", tmp_path / "pid")
+    async with Spawner() as spawner:
+        before = open_files()
+        run = asyncio.ensure_future(spawner.run(task_of(script)))
+        pid = int(await written(tmp_path / "pid"))
+        run.cancel()
+        await asyncio.sleep(0)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        again = await spawner.run(task_of(script_of("whole-job")))
+        await until(lambda: not is_alive(pid))
+    assert numbers(again) == [1.0, 2.0, 3.0, 4.0]
+    del run, again  # they hold the files of the model and the result
+    gc.collect()
+    assert open_files() <= before
 
 
 async def test_a_process_a_task_ends_when_its_result_is_not_needed_any_more():

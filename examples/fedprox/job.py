@@ -1,0 +1,54 @@
+"""FedProx on digits that differ from site to site."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from model import Net
+
+from flare_async import Run, SimEnv
+from flare_async.recipes import FedProxRecipe
+
+__all__ = ["main"]
+
+HERE = Path(__file__).resolve().parent
+
+
+def options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n_clients", type=int, default=2)
+    parser.add_argument("--num_rounds", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--mu", type=float, default=0.1)
+    parser.add_argument("--launch_external_process", action="store_true")
+    parser.add_argument("--workspace", help="where the run folder is made")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    torch.manual_seed(7)  # the initial weights
+    recipe = FedProxRecipe(
+        name="fedprox",
+        model=Net(),
+        min_clients=args.n_clients,
+        num_rounds=args.num_rounds,
+        mu=args.mu,
+        train_script=HERE / "client.py",
+        train_args=f"--n_clients {args.n_clients} --epochs {args.epochs}",
+        launch_external_process=args.launch_external_process,
+    )
+    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+    print(f"status: {run.get_status()}")
+    print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
+    print(f"results: {run.get_result()}")
+    return run
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Cyclic weight transfer: the model goes from site to site, and every one trains it further."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flare_async import Run, SimEnv
+from flare_async.recipes import CyclicRecipe
+
+__all__ = ["main"]
+
+HERE = Path(__file__).resolve().parent
+ORDERS = ("FIXED", "RANDOM", "RANDOM_WITHOUT_SAME_IN_A_ROW")
+
+
+def options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n_clients", type=int, default=2)
+    parser.add_argument("--num_rounds", type=int, default=3)
+    parser.add_argument("--order", choices=ORDERS, default="FIXED")
+    parser.add_argument("--launch_external_process", action="store_true")
+    parser.add_argument("--workspace", help="where the run folder is made")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    recipe = CyclicRecipe(
+        name="hello-cyclic",
+        model={
+            "weights": np.zeros((64, 10), np.float32),
+            "bias": np.zeros(10, np.float32),
+        },
+        min_clients=args.n_clients,
+        num_rounds=args.num_rounds,
+        order=args.order,
+        train_script=HERE / "client.py",
+        train_args=f"--n_clients {args.n_clients}",
+        launch_external_process=args.launch_external_process,
+    )
+    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+    print(f"status: {run.get_status()}")
+    print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
+    print(f"results: {run.get_result()}")
+    return run
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What an environment decides about a job's rounds, and how one is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from flare_async.jobs.events import Observer
+from flare_async.roles.outcome import SiteRecord
+
+__all__ = ["CohortSetting", "Recording", "shifted"]
+
+
+@dataclass(frozen=True, slots=True)
+class CohortSetting:
+    """What an environment decides about a job's rounds.
+
+    ``window`` is how many sites may hold a task ahead of the first unsettled one; ``keep_until``
+    is the receipt after which sites let go of an update.
+    """
+
+    seed: int
+    window: int | None
+    keep_until: str
+    observer: Observer
+
+
+@dataclass(slots=True)
+class Recording:
+    """A round that goes on: when it started, in seconds of the run, and its metrics so far."""
+
+    started: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def shifted(record: SiteRecord, origin: float) -> SiteRecord:
+    """Return a record in seconds since ``origin``."""
+    return replace(record, started=record.started - origin, ended=record.ended - origin)

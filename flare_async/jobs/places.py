@@ -1,0 +1,57 @@
+"""Which line of whose file: so that a message about user code says where to look."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sysconfig
+import traceback
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import flare_async
+
+__all__ = ["place_of", "place_of_error"]
+
+LIBRARIES: Final = ("stdlib", "platstdlib", "purelib", "platlib")
+
+
+def place_of(function: object) -> str | None:
+    """Return where a user's function is defined, as ``path:line, in name``; None if it is ours."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
+    if code is None:  # an instance that can be called
+        code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004
+    if code is None or not is_users(code.co_filename):
+        return None
+    return f"{code.co_filename}:{code.co_firstlineno}, in {code.co_qualname}"
+
+
+def place_of_error(error: BaseException) -> str | None:
+    """Return the last line of a user's file that an error came through; None if there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = next(filter(None, map(place_of_error, error.exceptions)), None)
+        if inner is not None:
+            return inner
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if is_users(code.co_filename):
+            found = f"{code.co_filename}:{line}, in {code.co_qualname}"
+    return found
+
+
+def is_users(filename: str) -> bool:
+    """Return whether a file is neither of this package nor of an installed library."""
+    return not filename.startswith("<frozen") and not filename.startswith(not_users())
+
+
+@cache
+def not_users() -> tuple[str, ...]:
+    """Return the folders of this package and of what is installed."""
+    ours = Path(flare_async.__file__).parent
+    folders = {str(ours), str(ours.resolve()), str((ours / "recipes").resolve())}
+    known = sysconfig.get_paths()
+    return tuple(f"{folder}/" for folder in {*folders, *(known[name] for name in LIBRARIES)})

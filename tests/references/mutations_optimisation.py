@@ -1,0 +1,177 @@
+"""Changes that the tests of FedProx, FedOpt, SCAFFOLD, Ditto, q-FedAvg and FedBN must notice."""
+
+from __future__ import annotations
+
+from tests.references.mutate import Mutation
+
+__all__ = ["OPTIMISATION"]
+
+PAPERS = "tests/recipes/test_optimisation.py::test_each_algorithm_is_that_of_its_paper"
+RULES = "tests/recipes/test_fedopt.py::test_each_rule_is_that_of_the_paper"
+CONTROLS = (
+    "tests/recipes/test_optimisation.py::test_the_servers_control_is_the_mean_of_the_sites_controls"
+)
+HELPER = "tests/client/test_scaffold.py::test_steps_and_controls_in_torch_are_those_of_the_paper"
+LAYERS = "tests/client/test_scaffold.py::test_steps_and_controls_by_layers_are_those_of_the_paper"
+TERM = "tests/client/test_fedprox.py"
+FEDBN = "tests/recipes/test_fedbn.py"
+RULE_MODULE = "flare_async.recipes.server_optimizers"
+STEP_MODULE = "flare_async.recipes.server_step"
+FAIR_MODULE = "flare_async.recipes.fair_mean"
+
+ROWS = {
+    "fedopt": (
+        (RULE_MODULE, 'slots["m"] += move', 'slots["m"] -= move', f"{RULES}[sgd-float32]"),
+        (RULE_MODULE, 'slots["m"] *= self.momentum', "pass", f"{RULES}[sgd-float32]"),
+        (RULE_MODULE, "mean += (1 - self.beta1) * move", "mean += move", f"{RULES}[adam-float32]"),
+        (RULE_MODULE, "size += squares", "size -= squares", f"{RULES}[adagrad-float32]"),
+        (RULE_MODULE, "size *= self.beta2", "size *= self.beta1", f"{RULES}[adam-float32]"),
+        (
+            RULE_MODULE,
+            "np.sign(size - squares)",
+            "np.sign(squares - size)",
+            f"{RULES}[yogi-float32]",
+        ),
+        (RULE_MODULE, '"v": self.tau**2', '"v": self.tau', f"{RULES}[adam-float32]"),
+        (
+            RULE_MODULE,
+            "(np.sqrt(size) + self.tau)",
+            "np.sqrt(size + self.tau)",
+            f"{RULES}[yogi-float32]",
+        ),
+        (
+            STEP_MODULE,
+            ".astype(np.float64) - start",
+            ".astype(np.float64) + start",
+            f"{RULES}[sgd-float64]",
+        ),
+        (
+            STEP_MODULE,
+            "self._steps += 1",
+            "pass",
+            "tests/recipes/test_fedopt.py::test_schedules_multiply_the_rate",
+        ),
+        (
+            "flare_async.recipes.torch_step",
+            "param.detach() - _parameter(mean, name).to(self._device)",
+            "_parameter(mean, name).to(self._device) - param.detach()",
+            "tests/recipes/test_fedopt.py::test_sgd_with_a_rate_of_one_is_fedavg",
+        ),
+    ),
+    "scaffold": (
+        ("flare_async.recipes.scaffold", "len(average.updates) / self._sites", "1.0", CONTROLS),
+        (
+            "flare_async.recipes.scaffold",
+            "total += part *",
+            "total -= part *",
+            f"{PAPERS}[scaffold-FULL]",
+        ),
+        (
+            "flare_async.recipes.scaffold",
+            "return 1.0",
+            'return 1.0 + ("2" in site)',
+            f"{PAPERS}[scaffold-DIFF]",
+        ),
+        (
+            "flare_async.recipes.scaffold",
+            "SGD(lr=self.server_lr)",
+            "SGD(lr=1.0)",
+            f"{PAPERS}[scaffold-FULL]",
+        ),
+        ("flare_async.client.scaffold", "alpha=curr_lr", "alpha=-curr_lr", HELPER),
+        ("flare_async.client.scaffold", "self._rates += curr_lr", "self._rates += 0.1", HELPER),
+        (
+            "flare_async.client.scaffold",
+            "- c_global_para[name] + moved",
+            "+ c_global_para[name] + moved",
+            HELPER,
+        ),
+        (
+            "flare_async.client.scaffold_tf",
+            "rate * (server - own)",
+            "rate * (own - server)",
+            LAYERS,
+        ),
+        ("flare_async.client.scaffold_tf", "(c - server + m)", "(c - server - m)", LAYERS),
+    ),
+    "qfedavg": (
+        (
+            FAIR_MODULE,
+            "self._losses[site] ** self._rule.q",
+            "self._losses[site]",
+            f"{PAPERS}[qfedavg-FULL]",
+        ),
+        (FAIR_MODULE, "loss ** (q - 1)", "loss ** (q + 1)", f"{PAPERS}[qfedavg-FULL]"),
+        (FAIR_MODULE, "lipschitz**2 *", "lipschitz *", f"{PAPERS}[qfedavg-FULL]"),
+        (FAIR_MODULE, "moved -= widen", "moved += widen", f"{PAPERS}[qfedavg-FULL]"),
+        (
+            FAIR_MODULE,
+            "if kind is not ParamsType.DIFF",
+            "if kind is ParamsType.DIFF",
+            f"{PAPERS}[qfedavg-DIFF]",
+        ),
+    ),
+    "fedprox": (
+        ("flare_async.recipes.fedprox", "float(value)", "-float(value)", f"{PAPERS}[fedprox-FULL]"),
+        (
+            "flare_async.client.fedprox",
+            "return self.mu / 2 * total",
+            "return self.mu * total",
+            f"{TERM}::test_the_term_is_half_mu_times_the_squared_distance",
+        ),
+        (
+            "flare_async.client.fedprox",
+            "(local - fixed.detach()) ** 2",
+            "(local + fixed.detach()) ** 2",
+            f"{TERM}::test_its_gradient_pulls_towards_the_global_model_and_leaves_that_alone",
+        ),
+        (
+            "flare_async.client.fedprox",
+            "fixed.detach()",
+            "fixed",
+            f"{TERM}::test_its_gradient_pulls_towards_the_global_model_and_leaves_that_alone",
+        ),
+    ),
+    "ditto": (
+        (
+            "flare_async.recipes.ditto",
+            'SiteNumber("ditto_lambda", self.ditto_lambda)',
+            'SiteNumber("ditto_lambda", -self.ditto_lambda)',
+            "tests/recipes/test_optimisation.py::test_personal_models_are_those_of_the_paper",
+        ),
+        (
+            "flare_async.client.ditto",
+            "+ self.term(",
+            "- self.term(",
+            f"{TERM}::test_ditto_trains_the_personal_model_by_its_equation",
+        ),
+        (
+            "flare_async.client.ditto",
+            "copy.deepcopy(model)",
+            "model",
+            f"{TERM}::test_ditto_trains_the_personal_model_by_its_equation",
+        ),
+    ),
+    "fedbn": (
+        (
+            "flare_async.recipes.fedbn",
+            'self.exclude_vars = "|".join(patterns)',
+            'pass; LOCAL = "|".join(patterns)',
+            f"{FEDBN}::test_other_tensors_can_stay_local_too",
+        ),
+        (
+            "flare_async.client.fedbn",
+            "if self._pattern.search(name)",
+            "if not self._pattern.search(name)",
+            f"{FEDBN}::test_normalisation_stays_at_the_sites_and_all_else_is_averaged",
+        ),
+        (
+            "flare_async.client.fedbn",
+            "self._kept[name] = copied(value)",
+            "self._kept[name] = value",
+            f"{FEDBN}::test_what_is_kept_is_a_copy",
+        ),
+    ),
+}
+
+OPTIMISATION = [Mutation(algorithm, *row) for algorithm, rows in ROWS.items() for row in rows]
