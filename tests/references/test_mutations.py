@@ -27,7 +27,7 @@ def mutator():
         yield found
 
 
-@pytest.mark.slow
+@pytest.mark.mutation
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=name_of)
 def test_a_mutation_is_found(mutator, mutation):
     """The test that is named fails, for no other reason than the change."""
@@ -41,7 +41,7 @@ def test_every_algorithm_has_at_least_three():
     assert {name: count for name, count in counts.items() if count < 3} == {}
 
 
-@pytest.mark.slow
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     ("change", "expected", "words"),
     [

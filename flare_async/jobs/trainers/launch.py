@@ -92,6 +92,9 @@ def launch_of(
     environment["PATH"] = os.pathsep.join(
         [own, *(entry for entry in environ.get("PATH", os.defpath).split(os.pathsep) if entry)]
     )
+    # Sites of one machine share its cores, and one thread gives the same bits everywhere; whoever
+    # sets the variable for the client, or for the script, has the last word.
+    environment.setdefault("OMP_NUM_THREADS", "1")
     environment["PYTHONPATH"] = os.pathsep.join(_import_path(environ.get("PYTHONPATH", "")))
     environment.update(script.environment)
     if script.gpus is not None:
