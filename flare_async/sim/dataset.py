@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +101,8 @@ def _load() -> Part:
         from sklearn.datasets import load_digits
     except ImportError as exc:
         raise MissingExtra("scikit-learn", "sklearn") from exc
-    images, digits = load_digits(return_X_y=True)
+    found = load_digits(return_X_y=True)  # it would be frames only with as_frame
+    images, digits = cast("tuple[Pixels, Indices]", found)
     return Part((images / 8 - 1).astype(np.float32), digits.astype(np.int64))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from flare_async.recipes.statistics.values import (
 
 if TYPE_CHECKING:
     import pandas
+    from pandas import Series
 
 __all__ = ["DFStatisticsCore"]
 
@@ -45,7 +46,10 @@ class DFStatisticsCore(Statistics):
             if not isinstance(frame, self._kind):
                 raise TypeError(f"data[{name!r}] is {type(frame).__name__}, use a DataFrame")
         return {
-            name: [Feature(str(column), data_type(frame[column])) for column in frame.columns]
+            name: [
+                Feature(str(column), data_type(cast("Series", frame[column])))
+                for column in frame.columns
+            ]
             for name, frame in self.data.items()
         }
 

@@ -15,7 +15,7 @@ NAMES = {
     "hello-numpy-cross-val",
     "robust-means",
 }
-pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
+pytestmark = [pytest.mark.example, pytest.mark.timeout(60), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

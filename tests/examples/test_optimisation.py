@@ -14,7 +14,7 @@ EXAMPLES = {
     "qfedavg": Expected("accuracy", 0.4),
     "scaffold": Expected("accuracy", 0.5),
 }
-pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
+pytestmark = [pytest.mark.example, pytest.mark.timeout(120), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))

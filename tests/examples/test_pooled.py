@@ -11,7 +11,7 @@ EXAMPLES = {
     "hello-lr": Expected("accuracy", 0.95),
     "sklearn-kmeans": Expected("homogeneity", 0.65),
 }
-pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
+pytestmark = [pytest.mark.example, pytest.mark.timeout(120), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("name", [*EXAMPLES, "sklearn-svm"])

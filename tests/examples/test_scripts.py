@@ -24,7 +24,7 @@ EVERY = {
     *real_tf.EXAMPLES,
     *real_torchrun.EXAMPLES,
 }
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.example, pytest.mark.timeout(120)]
 
 
 def test_every_example_with_a_script_is_played():

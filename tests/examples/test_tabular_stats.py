@@ -12,7 +12,7 @@ import pytest
 from tests.examples.play import ROOT
 
 FOLDER = ROOT / "examples" / "hello-tabular-stats"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.example, pytest.mark.slow, pytest.mark.timeout(60)]
 
 
 @pytest.mark.parametrize("workers", ["inline", "process"])

@@ -27,9 +27,23 @@ def test_only_what_is_allowed_is_passed_on():
     """A rank of ours would make the script a follower."""
     launch = launch_of(script_of("x"), "/run/s", "t", ENVIRON)
     names = {"PATH", "HOME", "https_proxy", "HTTP_PROXY", "CUDA_VISIBLE_DEVICES", "PYTHONPATH"}
-    assert set(launch.environment) == names | {"FLARE_ASYNC_TRAINER", "FLARE_ASYNC_TRAINER_TOKEN"}
+    ours = {"FLARE_ASYNC_TRAINER", "FLARE_ASYNC_TRAINER_TOKEN", "OMP_NUM_THREADS"}
+    assert set(launch.environment) == names | ours
     assert launch.environment["FLARE_ASYNC_TRAINER"] == "/run/s"
     assert launch.environment["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_a_script_computes_with_one_thread_unless_somebody_says_otherwise():
+    """The client's own variable counts, and the script's more."""
+    threads = [
+        launch_of(script_of("x", **more), "/run/s", "t", environ).environment["OMP_NUM_THREADS"]
+        for more, environ in (
+            ({}, {}),
+            ({}, {"OMP_NUM_THREADS": "3"}),
+            ({"environment": {"OMP_NUM_THREADS": "4"}}, {"OMP_NUM_THREADS": "3"}),
+        )
+    ]
+    assert threads == ["1", "3", "4"]
 
 
 def test_the_script_has_the_last_word_on_its_environment():
