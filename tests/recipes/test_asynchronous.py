@@ -148,7 +148,8 @@ def test_a_replay_has_the_same_bits_over_links_that_fail(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_replay_asks_again_for_what_has_failed(tmp_path, kind):
     """The same task, since the record has it."""
-    run = recipe(kind, num_rounds=4).execute(env(tmp_path, workers="thread", num_threads=4))
+    # A task whose version has passed cannot be asked again: in threads there may be one.
+    run = recipe(kind, num_rounds=4).execute(env(tmp_path))
     made = recipe(kind, num_rounds=4, replay=run.folder, train=moved_at_the_second_try)
     assert made.execute(env(tmp_path)).model.model_digest() == run.model.model_digest()
 

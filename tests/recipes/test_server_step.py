@@ -27,14 +27,11 @@ def tensors(**params):
     st.sampled_from(["float16", "float32", "float64"]),
 )
 def test_a_rate_of_one_lands_on_the_mean(pairs, dtype):
-    """To the bit for the narrow types, as they are computed in float64."""
+    """But for what is lost where values of very different sizes are taken from one another."""
     old, new = (np.array(values, dtype) for values in zip(*pairs, strict=True))
     step = RuleStep(SGD(), Constant(), ["w"])
     found = step.step(tensors(w=old), tensors(w=new)).numpy()["w"]
-    if dtype == "float64":
-        np.testing.assert_allclose(found, new, rtol=0, atol=1e-13)
-    else:
-        np.testing.assert_array_equal(found, new)
+    np.testing.assert_allclose(found, new, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("rule", [SGD(lr=0.5, momentum=0.9), Adam(lr=0.1), Yogi(lr=0.1)])

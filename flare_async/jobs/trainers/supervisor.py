@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 ORPHANED_GRACE = 2.0  # seconds, where the client is gone and nobody waits for anything good
 KILL_SECONDS = 5.0  # a process that the system cannot end is left to it
-GONE_SECONDS = 1.0  # of a process with much memory, between its socket's end and its own
+GONE_SECONDS = 3.0  # of a process with much memory, between its socket's end and its own
 TICK = 0.02
 LINUX = sys.platform == "linux"
 
