@@ -33,6 +33,7 @@ class AsyncPlay:
         self._begun = dict.fromkeys(self._cohort.sites, 0)
         self._waiting: dict[Part, StreamUpdate] = {}
         self._given: dict[str, Part] = {}  # of a replay
+        self._former: dict[int, TensorSet] = {}  # which what was given began from
         options = MeanOptions(
             accumulator=recipe.accumulator, exclude=recipe.exclude_vars, max_norm=recipe.max_norm
         )
@@ -67,17 +68,18 @@ class AsyncPlay:
         raise QuorumNotReached(self._version, len(self._waiting), needed, failures)
 
     def _next(self, site: str) -> StreamTask | None:
-        number, version = self._begun[site], self._version
+        number, version, model = self._begun[site], self._version, self._model
         if self._recipe.recorded is not None:
             # What was given and has not come has failed, and is in the record all the same.
             part = self._given.get(site) or self._recipe.recorded.next_of(site, number)
-            if part is None or part.base != version:
+            if part is None or (part.base != version and part.base not in self._former):
                 return None
-            number, self._given[site] = part.task, part
+            number, version, self._given[site] = part.task, part.base, part
+            model = self._former.get(version, model)
         self._begun[site] = number + 1
         meta = {"model_version": version}
         task = self._cohort.task(number, self._recipe.num_rounds, meta=meta)
-        return StreamTask(task, self._model, version, self._area.slot())
+        return StreamTask(task, model, version, self._area.slot())
 
     async def _formed(self, updates: UpdateStream) -> bool:
         """Form as many versions as there are updates for; return whether the run is over."""
@@ -128,6 +130,7 @@ class AsyncPlay:
         contributions = [self._held(update).contribution for update in ordered]
         keep, factors = self._recipe.factors([one.weight for one in contributions], ages)
         self._model = await self._combined(contributions, factors, keep)
+        self._keep_given(self._version, old)
         self._version += 1
         await cohort.checkpoint(self._model, self._version, behind=True)
         for update in taken:
@@ -140,6 +143,12 @@ class AsyncPlay:
         rows = [{"site": one.site, "task": one.task, "from": one.base} for one in due]
         await cohort.note(VERSIONS_FILE, {"version": self._version, "updates": rows})
         return old, received
+
+    def _keep_given(self, version: int, model: TensorSet) -> None:
+        """In a replay, keep what tasks under way began from: who fails is given the same again."""
+        bases = {part.base for part in self._given.values()}
+        former = {**self._former, version: model}
+        self._former = {base: kept for base, kept in former.items() if base in bases}
 
     async def _combined(
         self, contributions: list[Contribution], factors: list[float], keep: float

@@ -147,8 +147,7 @@ def test_a_replay_has_the_same_bits_over_links_that_fail(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_replay_asks_again_for_what_has_failed(tmp_path, kind):
-    """The same task, since the record has it."""
-    # A task whose version has passed cannot be asked again: in threads there may be one.
+    """The same task from the same version, since the record has it; there may be a newer one."""
     run = recipe(kind, num_rounds=4).execute(env(tmp_path))
     made = recipe(kind, num_rounds=4, replay=run.folder, train=moved_at_the_second_try)
     assert made.execute(env(tmp_path)).model.model_digest() == run.model.model_digest()
