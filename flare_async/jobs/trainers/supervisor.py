@@ -113,8 +113,17 @@ class Supervisor:
                 self._signal(signal.SIGKILL)
             for fd, _ in poll.poll(None if self._kill_at is None else 1000 * TICK):
                 self._heed(fd, poll)
+        self._look_for_client()
         self._tell("gone")
         return 0
+
+    def _look_for_client(self) -> None:
+        """Take note if the client is gone: a script may end by that before we have heard of it."""
+        if not self.is_alone:
+            poll = select.poll()
+            poll.register(self._link, select.POLLIN)
+            for fd, _ in poll.poll(1000 * TICK):
+                self._heed(fd, poll)
 
     def _heed(self, fd: int, poll: select.poll) -> None:
         data = b""
