@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flare_async.errors import ResourceLimit, TensorFormatError, TransferError
-from flare_async.limits import MIB
-from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
-from flare_async.transfer.buffers import BufferPool, Leases
+from flare_async.transfer.arrivals import NO_ALIASES, SinkState
+from flare_async.transfer.buffers import Leases
 from flare_async.transfer.manifest import Manifest, tied_text
 from flare_async.transfer.new_file import NewFile
 from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.written_sink import WrittenSink
 
 __all__ = ["FileSink"]
 
 
-class FileSink:
+class FileSink(WrittenSink):
     """Writes a safetensors file of what is pulled; ``plain`` writes one tensor's bytes alone.
 
     Whoever looks at ``path`` sees the old file or the whole new one (``NewFile``). In memory there
@@ -27,12 +27,10 @@ class FileSink:
     def __init__(
         self, path: Path | str, *, plain: bool = False, max_bytes: int | None = None
     ) -> None:
+        super().__init__()
         self.path = Path(path)
         self._plain = plain
         self._max_bytes = max_bytes
-        self._arrivals = Arrivals()
-        self._pool = BufferPool()
-        self._leases: dict[str, Leases] = {}
         self._starts: dict[str, int] = {}
         self._file: NewFile | None = None
 
@@ -63,74 +61,6 @@ class FileSink:
         self._leases = {spec.name: Leases(self._pool) for spec in own}
         self._file = NewFile(self.path, len(header) + total)
         self._file.write(0, memoryview(header))
-
-    def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
-        """Return writable memory for a range that has not landed, or for its beginning.
-
-        Raises:
-            TransferError: no such tensor, beyond its end, landed already, or not open.
-        """
-        self._arrivals.missing(name, offset, nbytes)
-        return self._leases[name].room(offset, offset + nbytes)
-
-    def landed(self, name: str, offset: int, nbytes: int) -> None:
-        """Write down a range that is in memory.
-
-        Raises:
-            TransferError: no memory was asked for, beyond the end, landed already, or the system
-                refuses to write.
-        """
-        coverage = self._arrivals.missing(name, offset, nbytes)
-        end = offset + nbytes
-        lease = self._leases[name].of(offset, end)
-        if lease is None and nbytes:
-            raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
-        if lease is not None:
-            self._write(name, offset, lease.part(offset, end))
-            self._leases[name].landed(lease, nbytes)
-        coverage.add(offset, end)
-
-    def write(self, name: str, offset: int, data: memoryview) -> None:
-        """Write down a range that came in memory of its own.
-
-        Raises:
-            TransferError: as ``landed``.
-        """
-        coverage = self._arrivals.missing(name, offset, data.nbytes)
-        self._leases[name].revoke(offset, offset + data.nbytes)
-        self._write(name, offset, data)
-        coverage.add(offset, offset + data.nbytes)
-
-    def read(self, name: str, offset: int, nbytes: int) -> memoryview:
-        """Return bytes that have landed, before ``finish``.
-
-        Raises:
-            TransferError: they have not landed, or the system refuses to read.
-        """
-        self._arrivals.there(name, offset, nbytes)
-        return self._opened().read(self._starts[name] + offset, nbytes)
-
-    def reject(self, name: str, offset: int, nbytes: int) -> None:
-        """Forget that a range has landed: its bytes were not those that were sent.
-
-        Raises:
-            TransferError: no such range.
-        """
-        coverage = self._arrivals.within(name, offset, nbytes)
-        coverage.remove(offset, offset + nbytes)
-
-    def adopt(self, name: str, view: memoryview) -> None:
-        """Write down a whole tensor.
-
-        Raises:
-            TransferError: no such tensor, of another size, partly landed already, or the system
-                refuses to write.
-        """
-        coverage = self._arrivals.whole(name, view)
-        data = view.cast("B") if view.nbytes else memoryview(b"")
-        for at in range(0, data.nbytes, MIB):
-            self._write(name, at, data[at : at + MIB])
-        coverage.add(0, coverage.size)
 
     def settle(self) -> None:
         """Put the file in its place, once every byte has landed; may be called in a thread.
@@ -174,11 +104,11 @@ class FileSink:
     def _write(self, name: str, offset: int, data: memoryview) -> None:
         self._opened().write(self._starts[name] + offset, data)
 
+    def _read(self, name: str, offset: int, nbytes: int) -> memoryview:
+        return self._opened().read(self._starts[name] + offset, nbytes)
+
     def _close(self) -> None:
-        for leases in self._leases.values():
-            leases.clear()
-        self._leases = {}
-        self._pool.clear()
+        self._forget()
         if self._file is not None:
             self._file.close()
             self._file = None
