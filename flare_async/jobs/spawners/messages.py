@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import msgpack
 
 from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
 from flare_async.jobs.records.travel import packed_records, read_records
 from flare_async.jobs.site import Plain, Scalar, SiteInfo, plain
+from flare_async.jobs.spawners.checked import is_of, scalars, texts
 from flare_async.jobs.training import TaskKind
 from flare_async.jobs.work import FRAMEWORKS, CodeReference, Framework
 from flare_async.model import ParamsType
@@ -45,8 +46,6 @@ SITE_FIELDS: Final = (
     "round_number",
     "total_rounds",
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,65 +155,45 @@ def decode(body: bytes | bytearray) -> Message:
     """
     try:
         parts = msgpack.unpackb(body, strict_map_key=True, unicode_errors="surrogatepass")
-        tag, *fields = _is(list, parts)
-        read = READERS[_is(str, tag)]
+        tag, *fields = is_of(list, parts)
+        read = READERS[is_of(str, tag)]
         return read(fields)
     except (FlareError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         problem = f"{len(body)} bytes, {type(exc).__name__}: {exc}"
         raise RemoteProtocolError("worker_message", problem[:500]) from exc
 
 
-def _is(kind: type[T], value: object) -> T:
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} is needed, got {type(value).__name__}")
-    return value
-
-
-def _texts(value: object) -> dict[str, str]:
-    return {_is(str, key): _is(str, item) for key, item in _is(dict, value).items()}
-
-
-def _scalars(value: object) -> dict[str, Scalar]:
-    return {_is(str, key): _scalar(item) for key, item in _is(dict, value).items()}
-
-
-def _scalar(value: object) -> Scalar:
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"a scalar is needed, got {type(value).__name__}")
-
-
 def _plains(value: object) -> dict[str, Plain]:
-    return {_is(str, key): plain("config", item) for key, item in _is(dict, value).items()}
+    return {is_of(str, key): plain("config", item) for key, item in is_of(dict, value).items()}
 
 
 def _read_setup(fields: Sequence[object]) -> Setup:
     path, pythonpath = fields
     return Setup(
-        path=tuple(_is(str, entry) for entry in _is(list, path)),
-        pythonpath=None if pythonpath is None else _is(str, pythonpath),
+        path=tuple(is_of(str, entry) for entry in is_of(list, path)),
+        pythonpath=None if pythonpath is None else is_of(str, pythonpath),
     )
 
 
 def _read_assignment(fields: Sequence[object]) -> Assignment:
     code, framework, site, meta, model, specs, aliases, kind, trims = fields
-    named = [TensorSpec.checked(*_is(list, spec)) for spec in _is(list, specs)]
-    tied = _texts(aliases)
+    named = [TensorSpec.checked(*is_of(list, spec)) for spec in is_of(list, specs)]
+    tied = texts(aliases)
     check_layout(named, tied)
     if framework not in FRAMEWORKS:
         raise ValueError("unknown framework")
     if kind not in {"train", "validate"}:
         raise ValueError("unknown kind of task")
     return Assignment(
-        _read_code(*_is(list, code)),
+        _read_code(*is_of(list, code)),
         framework,
-        _read_site(*_is(list, site)),
-        _scalars(meta),
-        _is(int, model),
+        _read_site(*is_of(list, site)),
+        scalars(meta),
+        is_of(int, model),
         tuple(named),
         tied,
         "validate" if kind == "validate" else "train",
-        _is(bool, trims),
+        is_of(bool, trims),
     )
 
 
@@ -222,10 +201,10 @@ def _read_code(
     path: object, qualname: object, package: object, args: object, keywords: object
 ) -> CodeReference:
     return CodeReference(
-        path=_is(str, path),
-        qualname=_is(str, qualname),
-        package=_is(str, package),
-        args=tuple(plain("args", value) for value in _is(list, args)),
+        path=is_of(str, path),
+        qualname=is_of(str, qualname),
+        package=is_of(str, package),
+        args=tuple(plain("args", value) for value in is_of(list, args)),
         keywords=_plains(keywords),
     )
 
@@ -233,33 +212,33 @@ def _read_code(
 def _read_site(*fields: object) -> SiteInfo:
     name, index, num_sites, job_id, seed, round_number, total_rounds, config = fields
     return SiteInfo(
-        name=_is(str, name),
-        index=_is(int, index),
-        num_sites=_is(int, num_sites),
-        job_id=_is(str, job_id),
-        seed=_is(int, seed),
-        round_number=_is(int, round_number),
-        total_rounds=_is(int, total_rounds),
+        name=is_of(str, name),
+        index=is_of(int, index),
+        num_sites=is_of(int, num_sites),
+        job_id=is_of(str, job_id),
+        seed=is_of(int, seed),
+        round_number=is_of(int, round_number),
+        total_rounds=is_of(int, total_rounds),
         config=_plains(config),
     )
 
 
 def _read_done(fields: Sequence[object]) -> Done:
     kind, metrics, meta, seconds, aliases, records = fields
-    numbers = _is(dict, metrics)
+    numbers = is_of(dict, metrics)
     return Done(
-        params_type=ParamsType(_is(str, kind)),
-        metrics={_is(str, key): _is(float, value) for key, value in numbers.items()},
-        meta=_scalars(meta),
-        seconds=_is(float, seconds),
-        aliases=_texts(aliases),
+        params_type=ParamsType(is_of(str, kind)),
+        metrics={is_of(str, key): is_of(float, value) for key, value in numbers.items()},
+        meta=scalars(meta),
+        seconds=is_of(float, seconds),
+        aliases=texts(aliases),
         records=read_records(records),
     )
 
 
 def _read_failed(fields: Sequence[object]) -> Failed:
     problem, details, records = fields
-    return Failed(_is(str, problem), _is(str, details), read_records(records))
+    return Failed(is_of(str, problem), is_of(str, details), read_records(records))
 
 
 READERS: Final[Mapping[str, Callable[[Sequence[object]], Message]]] = {

@@ -7,13 +7,14 @@ checked; it is a message of ours or a ``RemoteProtocolError``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 import msgpack
 
 from flare_async.errors import ConfigError, FlareError, RemoteProtocolError
 from flare_async.jobs.scripts.desk import TaskFacts
-from flare_async.jobs.site import WORD, Plain, Scalar, plain
+from flare_async.jobs.site import WORD, Plain, plain
+from flare_async.jobs.spawners.checked import is_of, scalars, texts
 from flare_async.jobs.trainers.messages import (
     Closing,
     Ended,
@@ -40,8 +41,6 @@ PREFIX: Final = 4
 DOWN_BYTES: Final = 64 * 1024 * 1024  # to a trainer: names and shapes of 100,000 tensors fit
 UP_BYTES: Final = 16 * 1024 * 1024  # from a trainer: what aliases and metrics need
 LOG_BYTES: Final = 64 * 1024
-
-T = TypeVar("T")
 
 
 def encode(message: Message) -> bytes:
@@ -117,41 +116,21 @@ def decode(body: bytes | bytearray) -> Message:
     """
     try:
         parts = msgpack.unpackb(body, strict_map_key=True, unicode_errors="surrogatepass")
-        tag, *fields = _is(list, parts)
-        return READERS[_is(str, tag)](*fields)
+        tag, *fields = is_of(list, parts)
+        return READERS[is_of(str, tag)](*fields)
     except (FlareError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         problem = f"{len(body)} bytes, {type(exc).__name__}: {exc}"
         raise RemoteProtocolError("trainer_message", problem[:500]) from exc
 
 
-def _is(kind: type[T], value: object) -> T:
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} is needed, got {type(value).__name__}")
-    return value
-
-
 def _count(value: object) -> int:
-    if not 0 <= _is(int, value) < WORD:
+    if not 0 <= is_of(int, value) < WORD:
         raise ValueError(f"{value} is no count")
-    return _is(int, value)
-
-
-def _texts(value: object) -> dict[str, str]:
-    return {_is(str, key): _is(str, item) for key, item in _is(dict, value).items()}
+    return is_of(int, value)
 
 
 def _plains(name: str, value: object) -> dict[str, Plain]:
-    return {_is(str, key): plain(name, item) for key, item in _is(dict, value).items()}
-
-
-def _scalars(value: object) -> dict[str, Scalar]:
-    return {_is(str, key): _scalar(item) for key, item in _is(dict, value).items()}
-
-
-def _scalar(value: object) -> Scalar:
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"a scalar is needed, got {type(value).__name__}")
+    return {is_of(str, key): plain(name, item) for key, item in is_of(dict, value).items()}
 
 
 def _read_welcome(*fields: object) -> Welcome:
@@ -159,57 +138,57 @@ def _read_welcome(*fields: object) -> Welcome:
     if framework not in FRAMEWORKS:
         raise ValueError("unknown framework")
     return Welcome(
-        _is(str, site),
-        _is(str, job),
+        is_of(str, site),
+        is_of(str, job),
         _plains("config", config),
         framework,
-        ParamsType(_is(str, transfer)),
-        _is(bool, empties),
+        ParamsType(is_of(str, transfer)),
+        is_of(bool, empties),
     )
 
 
 def _read_facts(*fields: object) -> TaskFacts:
     number, name, round_number, total, meta = fields
     return TaskFacts(
-        _count(number), _is(str, name), _count(round_number), _count(total), _scalars(meta)
+        _count(number), is_of(str, name), _count(round_number), _count(total), scalars(meta)
     )
 
 
 def _read_offered(facts: object, specs: object, aliases: object, trims: object) -> Offered:
-    named = tuple(TensorSpec.checked(*_is(list, spec)) for spec in _is(list, specs))
-    tied = _texts(aliases)
+    named = tuple(TensorSpec.checked(*is_of(list, spec)) for spec in is_of(list, specs))
+    tied = texts(aliases)
     check_layout(named, tied)
-    return Offered(_read_facts(*_is(list, facts)), named, tied, _is(bool, trims))
+    return Offered(_read_facts(*is_of(list, facts)), named, tied, is_of(bool, trims))
 
 
 def _read_result(*fields: object) -> Result:
     number, kind, metrics, meta, seconds, aliases = fields
-    numbers = _is(dict, metrics)
+    numbers = is_of(dict, metrics)
     return Result(
         _count(number),
-        ParamsType(_is(str, kind)),
-        {_is(str, key): _is(float, value) for key, value in numbers.items()},
-        _scalars(meta),
-        _is(float, seconds),
-        _texts(aliases),
+        ParamsType(is_of(str, kind)),
+        {is_of(str, key): is_of(float, value) for key, value in numbers.items()},
+        scalars(meta),
+        is_of(float, seconds),
+        texts(aliases),
     )
 
 
 def _read_logged(*fields: object) -> Logged:
     key, value, kind, step, extra, dropped = fields
-    count = None if step is None else _is(int, step)
-    said = (_is(str, key), plain("value", value), _is(str, kind), count)
+    count = None if step is None else is_of(int, step)
+    said = (is_of(str, key), plain("value", value), is_of(str, kind), count)
     return Logged(LogRecord(*said, _plains("extra", extra)), _count(dropped))
 
 
 READERS: Final[Mapping[str, Callable[..., Message]]] = {
-    "hello": lambda token, rank: Hello(_is(str, token), _count(rank)),
+    "hello": lambda token, rank: Hello(is_of(str, token), _count(rank)),
     "welcome": _read_welcome,
     "offered": _read_offered,
     "seen": lambda number: Seen(_count(number)),
     "result": _read_result,
     "taken": lambda number: Taken(_count(number)),
-    "refused": lambda number, problem: Refused(_count(number), _is(str, problem)),
+    "refused": lambda number, problem: Refused(_count(number), is_of(str, problem)),
     "ended": Ended,
     "logged": _read_logged,
     "closing": Closing,
