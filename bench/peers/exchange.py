@@ -25,6 +25,7 @@ PROGRAMS: Final = {
     "nvflare": "nvflare_job.py",
     "flower": "flower_app.py",
     "flower, deployed": "flower_deployed.py",
+    "pfl": "pfl_app.py",
     "ours": "ours.py",
     "ours, deployed": "deployed.py",
 }
@@ -48,6 +49,7 @@ class Exchange:
     envs: Path
     workspace: Path | None = None
     warm: int = 0  # bytes of memory to touch before each program
+    noted: bool = True  # whether sites note when they train; without that, no steady round
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def run_peer(name: str, exchange: Exchange, *options: str) -> Figures:
         words += ["--clients", str(exchange.clients), "--rounds", str(exchange.rounds), *options]
         if exchange.warm:
             touch(exchange.warm)
-        command = [str(python), str(HERE / PROGRAMS[name]), *words]
+        command = [str(python), str(HERE / PROGRAMS.get(name, PROGRAMS[kind])), *words]
         done = watch(
             command,
             Path(folder).name,
@@ -81,7 +83,7 @@ def run_peer(name: str, exchange: Exchange, *options: str) -> Figures:
             timeout=exchange.timeout,
             env={**QUIET, **surroundings(kind, python, Path(folder))},
         )
-        return figures_of(done, Path(folder), exchange.rounds)
+        return figures_of(done, Path(folder), exchange.rounds if exchange.noted else 0)
 
 
 def surroundings(kind: str, python: Path, folder: Path) -> dict[str, str]:
@@ -93,11 +95,16 @@ def surroundings(kind: str, python: Path, folder: Path) -> dict[str, str]:
 
 
 def figures_of(done: Watched, folder: Path, rounds: int) -> Figures:
-    """Return the figures of a program that has ended, from its last line and the sites' notes."""
+    """Return the figures of a program that has ended, from its last line and the sites' notes.
+
+    ``rounds`` is how often each site has noted when it began; 0 is that nobody did.
+    """
     lines = [line for line in done.output.splitlines() if line.startswith('{"ok"')]
     if done.status or not lines or not json.loads(lines[-1])["ok"]:
         last = " | ".join(done.output[-TAIL:].split("\n")[-6:])
         return Figures(problem=f"status {done.status}: {lines[-1] if lines else last}")
+    if not rounds:
+        return Figures(done.seconds, 0.0, done.peak, done.largest)
     stamps = [begins(path) for path in sorted(folder.glob("*.txt"))]
     stamps = [found for found in stamps if len(found) == rounds]
     if not stamps:

@@ -1,4 +1,8 @@
-"""The exchange in our simulator, with its documented default: training in a thread."""
+"""The exchange in our simulator, with its documented default: training in a thread.
+
+``--work noted`` adds one and notes when, ``add`` only adds one, and ``sgd`` adds one by a step of
+SGD with learning rate 1 on a PyTorch model, as a client of pfl does.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,24 @@ def train(model: FLModel, site: Site, folder: str) -> FLModel:
     return FLModel(params={name: array + np.float32(1) for name, array in params.items()})
 
 
+def add(model: FLModel, site: Site) -> FLModel:
+    """Add one to what came."""
+    params: dict[str, Any] = dict(model.params or {})
+    return FLModel(params={name: array + np.float32(1) for name, array in params.items()})
+
+
+def step(model: FLModel, site: Site) -> FLModel:
+    """Take one step of SGD on minus the sum of what came, which adds one."""
+    import torch
+
+    came = (model.params or {})["numpy_key"]
+    weights = torch.nn.Parameter(torch.from_numpy(came))
+    optimizer = torch.optim.SGD([weights], lr=1.0)
+    (-weights.sum()).backward()
+    optimizer.step()
+    return FLModel(params={"numpy_key": weights.detach().numpy()})
+
+
 def main() -> None:
     """Run as the command line says, and print what came of it."""
     found = argparse.ArgumentParser()
@@ -36,13 +58,15 @@ def main() -> None:
     found.add_argument("--rounds", type=int, required=True)
     found.add_argument("--workers", default="thread")
     found.add_argument("--transport", default="memory")
+    found.add_argument("--work", choices=("noted", "add", "sgd"), default="noted")
     options = found.parse_args()
+    work = {"noted": partial(train, folder=options.folder), "add": add, "sgd": step}[options.work]
     recipe = FedAvgRecipe(
         name="peers",
         model={"numpy_key": np.full(options.nbytes // 4, 0.5, np.float32)},
         min_clients=options.clients,
         num_rounds=options.rounds,
-        train=partial(train, folder=options.folder),
+        train=work,
     )
     env = SimEnv(
         num_clients=options.clients,
