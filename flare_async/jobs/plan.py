@@ -23,7 +23,7 @@ __all__ = ["Layout", "MemoryPlan", "Part", "lookahead", "plan_memory"]
 LOOKAHEAD: Final = 16  # sites that may hold a result and wait for their turn in the sum
 SPOOL_BUFFERS: Final = 16 * MIB  # on the way between links and the spool, or through a checked sink
 
-Workers = Literal["inline", "thread", "process"]
+Workers = Literal["inline", "thread", "process", "ray"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,8 @@ def _server(demand: ModelDemand, layout: Layout, limits: Limits, waiting: int) -
         Part("models", demand.versions * demand.model, f"{demand.versions} x model"),
         *_sums(demand, limits),
         Part("staging", _staging(demand, layout, limits, waiting)),
+        Part("answers", layout.sites * demand.answers, f"{layout.sites} sites x answer"),
+        Part("filters", demand.filters),
         Part("windows", windows, f"{2 * peers} ends x {limits.link_bytes}"),
     ]
 
@@ -190,13 +192,14 @@ def _sites(demand: ModelDemand, layout: Layout, kept: int) -> Sequence[Part]:
         Part("received", received, times),
         Part("slot copies", (slots - own) * demand.model, f"{slots - own} slots x model"),
         Part("results", kept * demand.model, f"{kept} sites x model"),
+        Part("filters at slots", slots * demand.slot_filters, f"{slots} slots x what they hold"),
     ]
     if own:
         # What was pulled is in the file that a trainer maps; over memory it is copied there.
         files = own * demand.model if layout.by_reference else 0
         parts.append(Part("trainers' files", files, f"{own} slots x model"))
         parts.append(Part("results in trainers", own * demand.model, f"{own} slots x model"))
-    if layout.workers == "process":
+    if layout.workers in {"process", "ray"}:
         # The model in a shared file, an update's file and a result in each worker.
         parts.append(Part("shared files", (1 + slots) * demand.model, f"{1 + slots} x model"))
         parts.append(Part("results in workers", slots * demand.model, times))

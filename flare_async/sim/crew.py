@@ -15,15 +15,16 @@ from flare_async.limits import Limits
 
 if TYPE_CHECKING:
     from flare_async.jobs.scripts.threads import ScriptThreads
+    from flare_async.jobs.spawners.cluster import RaySpawner
     from flare_async.jobs.trainers.spawner import TrainerProcesses
 
 __all__ = ["AnySpawner", "Crew", "Member", "kind_of"]
 
-Workers: TypeAlias = Literal["inline", "thread", "process"]
+Workers: TypeAlias = Literal["inline", "thread", "process", "ray"]
 Kind: TypeAlias = Literal["function", "script", "trainer"]
 KINDS: Final[tuple[Kind, ...]] = ("function", "script", "trainer")
 AnySpawner: TypeAlias = (
-    "InlineSpawner | ThreadSpawner | ProcessSpawner | ScriptThreads | TrainerProcesses"
+    "InlineSpawner | ThreadSpawner | ProcessSpawner | RaySpawner | ScriptThreads | TrainerProcesses"
 )
 
 
@@ -98,8 +99,8 @@ class Crew:
 
         Bounded as the spawners' ``aclose`` is.
         """
-        for member in self._members.values():
-            if not isinstance(member.spawner, InlineSpawner | ThreadSpawner | ProcessSpawner):
+        for kind, member in self._members.items():
+            if kind != "function" and not isinstance(member.spawner, InlineSpawner):
                 await member.spawner.aclose()
 
     def _spawner(self, kind: Kind) -> AnySpawner:
@@ -119,5 +120,9 @@ class Crew:
                 return InlineSpawner(self._slots or 1)
             case "thread":
                 return ThreadSpawner(self._slots or 1)
+            case "ray":
+                from flare_async.jobs.spawners.cluster import RaySpawner
+
+                return RaySpawner(self._slots)
             case _:
                 return ProcessSpawner(self._slots, shutdown_timeout=0.5)

@@ -24,7 +24,7 @@ class Options:
     job: Path | None = None
     clients: int | None = None
     rounds: int | None = None
-    workers: Literal["inline", "thread", "process"] = "thread"
+    workers: Literal["inline", "thread", "process", "ray"] = "thread"
     threads: int | None = None
     seed: int = 7
     transport: Literal["memory", "tcp", "unix"] = "memory"

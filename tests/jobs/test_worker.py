@@ -27,7 +27,8 @@ from flare_async.jobs.spawners.messages import (
 )
 from flare_async.jobs.spawners.platform import MemoryFile, usable_cores
 from flare_async.jobs.spawners.shared import layout, mapped, read_tensors, write_tensors
-from flare_async.jobs.spawners.worker import load_function, receive
+from flare_async.jobs.spawners.workbench import load_function
+from flare_async.jobs.spawners.worker import receive
 from flare_async.jobs.work import JOB_MODULE, CodeReference
 from flare_async.model import ParamsType
 from flare_async.transfer.spec import TensorSpec

@@ -100,6 +100,15 @@ def killing_itself(model, site):
     return FLModel(params=model.params)
 
 
+def dying_once(model, site):
+    """Die the first time, and tell the second one through a file."""
+    mark = Path(site.config["mark"])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return FLModel(params={name: value + 1 for name, value in model.params.items()})
+
+
 def leaving_a_child(model, site):
     """Start a program, tell both process ids through a named pipe, and do not come back."""
     child = os.posix_spawn("/bin/sleep", ["sleep", "600"], os.environ)

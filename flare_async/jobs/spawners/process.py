@@ -9,6 +9,7 @@ from typing import Final, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from flare_async.errors import (
     ConfigError,
@@ -17,9 +18,9 @@ from flare_async.errors import (
     TensorFormatError,
     TrainingFailed,
 )
-from flare_async.jobs.memory import is_due
+from flare_async.jobs.spawners.answers import assignment_of, done_of, outcome_of
 from flare_async.jobs.spawners.handle import Death, WorkerProcess
-from flare_async.jobs.spawners.messages import Assignment, Done, Failed, decode, encode
+from flare_async.jobs.spawners.messages import decode, encode
 from flare_async.jobs.spawners.platform import MemoryFile, usable_cores
 from flare_async.jobs.spawners.shared import layout, read_tensors, write_tensors
 from flare_async.jobs.spawners.slots import Slots
@@ -31,9 +32,11 @@ from flare_async.transfer.tensors import TensorSet
 __all__ = ["ProcessSpawner"]
 
 CLOSED: Final = "the spawner was closed while the site trained"
+ATTEMPTS: Final = 2
 INLINE_BYTES: Final = MIB  # copying more than this would hold up the loop
 
 ResultT = TypeVar("ResultT")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,9 @@ class ProcessSpawner:
     """One worker process a slot, started when first used, never forked from this one's state.
 
     A site always trains in the same worker, where its ``Site.state`` lives. A worker that dies, or
-    whose run is cancelled, takes the state of its sites with it; the next run starts another.
+    whose run is cancelled, takes the state of its sites with it; the next run starts another. The
+    task that was under way when a worker died is tried once more, with the same seeds: its code may
+    have nothing to do with the death. A task whose second worker dies has failed.
     """
 
     def __init__(self, slots: int | None = None, *, shutdown_timeout: float = 5.0) -> None:
@@ -87,6 +92,7 @@ class ProcessSpawner:
         self._models = 0
         self._placing = anyio.Lock()
         self._closed = False
+        self.retried = 0  # tasks that were tried again because their worker had died
 
     @property
     def slots(self) -> int:
@@ -142,48 +148,45 @@ class ProcessSpawner:
             seat.turn.release(seat)
 
     async def _train(self, task: TrainTask, code: CodeReference, seat: Seat) -> TrainOutcome:
-        site = task.site.name
+        site, problem, details = task.site.name, "", ""
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return await self._attempt(task, code, seat)
+            except Death as death:
+                problem, details = _obituary(death)
+            self.retried += left > 0
+            log.warning("worker_died", site=site, problem=problem, tries_left=left)
+        raise TrainingFailed(site, problem, details)
+
+    async def _attempt(self, task: TrainTask, code: CodeReference, seat: Seat) -> TrainOutcome:
         try:
             return await self._exchange(task, code, seat)
         except (TrainingFailed, ConfigError):
             raise  # the worker is well
-        except Death as death:
-            problem, details = _obituary(death)
-        except (RemoteProtocolError, TensorFormatError, OSError) as exc:
-            problem, details = f"worker process: {exc}", ""
+        except (Death, RemoteProtocolError, TensorFormatError, OSError) as exc:
+            await seat.stop()
+            if self._closed:
+                raise LocalProtocolError(CLOSED) from None
+            if isinstance(exc, Death):
+                raise
+            problem = f"worker process: {exc}"
         except BaseException:
             await seat.stop()
             raise
-        await seat.stop()
-        if self._closed:
-            raise LocalProtocolError(CLOSED)
-        raise TrainingFailed(site, problem, details)
+        raise TrainingFailed(task.site.name, problem)
 
     async def _exchange(self, task: TrainTask, code: CodeReference, seat: Seat) -> TrainOutcome:
         await seat.worker.start()
         update = seat.update_file(task.tensors)
         placed = await self._place(task.tensors)
-        message = encode(_assignment(task, code, placed.number))
+        message = encode(assignment_of(task, code, placed.number))
         fds = (placed.file.fileno(), update.fileno())
-        answer = decode(await seat.worker.exchange(message, fds))
-        if not isinstance(answer, Done | Failed):
-            raise RemoteProtocolError("worker_message", f"unexpected {type(answer).__name__}")
-        if task.log is not None:
-            for record in answer.records:
-                task.log(record)
-        if isinstance(answer, Failed):
-            raise TrainingFailed(task.site.name, answer.problem, answer.details)
+        done = done_of(task, decode(await seat.worker.exchange(message, fds)))
         tensors = None
         if task.kind == "train":
-            read = partial(read_tensors, update, task.tensors.specs, answer.aliases)
+            read = partial(read_tensors, update, task.tensors.specs, done.aliases)
             tensors = await _off_loop(task.tensors.nbytes, read)
-        return TrainOutcome(
-            tensors=tensors,
-            params_type=answer.params_type,
-            metrics=answer.metrics,
-            meta=answer.meta,
-            seconds=answer.seconds,
-        )
+        return outcome_of(done, tensors)
 
     async def _place(self, tensors: TensorSet) -> Placed:
         """Return the model's file; all sites of a round share one model, so it is written once.
@@ -205,20 +208,6 @@ async def _off_loop(nbytes: int, copy: Callable[[], ResultT]) -> ResultT:
     if nbytes <= INLINE_BYTES:
         return copy()
     return await anyio.to_thread.run_sync(copy)
-
-
-def _assignment(task: TrainTask, code: CodeReference, number: int) -> Assignment:
-    return Assignment(
-        code=code,
-        framework=task.work.framework,
-        site=task.site,
-        meta=task.meta,
-        model=number,
-        specs=task.tensors.specs,
-        aliases=task.tensors.aliases,
-        kind=task.kind,
-        trims=is_due(task.site.round_number, task.work.memory_gc_rounds, task.tensors.nbytes),
-    )
 
 
 def _obituary(death: Death) -> tuple[str, str]:

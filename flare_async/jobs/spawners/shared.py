@@ -1,7 +1,9 @@
-"""Tensors in a nameless file that two processes of one machine share by its descriptor.
+"""Tensors laid out one after the other, for another process: in a file, or in an array.
 
-The sender writes with ``pwrite``, which needs no mapping; a worker maps the model read-only, and
-the parent reads an update back into memory of its own, which the worker can no longer reach.
+The file is nameless, and two processes of one machine share it by its descriptor. The sender writes
+with ``pwrite``, which needs no mapping; a worker maps the model read-only, and the parent reads an
+update back into memory of its own, which the worker can no longer reach. The array is what an
+object store takes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,7 +20,18 @@ from flare_async.errors import TensorFormatError
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Borrowed", "layout", "mapped", "read_tensors", "write_tensors"]
+__all__ = [
+    "Borrowed",
+    "Bytes",
+    "from_array",
+    "layout",
+    "mapped",
+    "read_tensors",
+    "to_array",
+    "write_tensors",
+]
+
+Bytes: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
 
 ALIGNMENT: Final = 64  # a cache line; also enough for every element type
 
@@ -96,6 +109,32 @@ def read_tensors(
             raise TensorFormatError(f"shared file: {done} bytes, {size} are needed")
         done += got
     return _set_over(whole, specs, aliases, offsets)
+
+
+def to_array(tensors: TensorSet) -> Bytes:
+    """Return a copy of all tensors in one array of bytes."""
+    offsets, size = layout(tensors.specs, tensors.aliases)
+    whole = np.empty(size, np.uint8)
+    for name, start in offsets.items():
+        view = tensors[name]
+        whole.data[start : start + view.nbytes] = view
+    return whole
+
+
+def from_array(
+    array: Bytes,
+    specs: Sequence[TensorSpec],
+    aliases: Mapping[str, str],
+) -> TensorSet:
+    """Return the tensors as views of an array.
+
+    Raises:
+        TensorFormatError: it is smaller than the tensors, or an alias matches nothing.
+    """
+    offsets, size = layout(specs, aliases)
+    if array.nbytes < size:
+        raise TensorFormatError(f"shared array: {array.nbytes} bytes, {size} are needed")
+    return _set_over(array.data, specs, aliases, offsets)
 
 
 def _set_over(

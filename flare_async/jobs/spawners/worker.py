@@ -6,26 +6,17 @@ Interrupts from the keyboard are the parent's to handle.
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import os
 import signal
 import socket
 import sys
-import time
-import warnings
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from types import ModuleType
-from typing import Final, cast
+from functools import partial
+from typing import Final
 
-from flare_async.errors import RemoteProtocolError, TrainingFailed
-from flare_async.jobs.jobfile import load_job_file
+from flare_async.errors import RemoteProtocolError
 from flare_async.jobs.memory import return_memory
-from flare_async.jobs.seeding import seeded
-from flare_async.jobs.site import SiteStates
 from flare_async.jobs.spawners.messages import (
     MAX_MESSAGE,
     PREFIX,
@@ -38,79 +29,29 @@ from flare_async.jobs.spawners.messages import (
 )
 from flare_async.jobs.spawners.platform import die_with_parent
 from flare_async.jobs.spawners.shared import Borrowed, mapped, write_tensors
-from flare_async.jobs.training import (
-    TrainOutcome,
-    TrainTask,
-    call,
-    conclude,
-    failure_of,
-    finish,
-    prepare,
-)
-from flare_async.jobs.work import (
-    JOB_MODULE,
-    CodeReference,
-    EvaluateFunction,
-    TrainFunction,
-    Work,
-)
-from flare_async.roles.log_record import LogRecord
-from flare_async.transfer.pool import SlotPool
+from flare_async.jobs.spawners.workbench import Workbench
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Worker", "load_function", "main"]
+__all__ = ["Worker", "main", "set_up"]
 
 CLOSE_ON_EXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 DESCRIPTORS: Final = 2  # the model's file and the update's
-MOST_RECORDS: Final = 10_000  # of one task; the oldest go first
 
 
 class Worker:
-    """Answers assignments: the state of sites, the mapped model and loaded files stay."""
+    """Answers assignments: the mapped model stays, and so does what the bench keeps."""
 
     def __init__(self) -> None:
-        self._files: dict[str, ModuleType] = {}
-        self._pool = SlotPool()
-        self._states = SiteStates()
+        self._bench = Workbench()
         self._model: tuple[int, TensorSet] | None = None
-        self._records: deque[LogRecord] = deque(maxlen=MOST_RECORDS)
 
     def answer(self, assignment: Assignment, fds: Sequence[int]) -> Done | Failed:
         """Train once; the update is written to the second descriptor."""
         model, update = fds
-        self._records.clear()
-        try:
-            outcome = self._train(assignment, model)
-            if outcome.tensors is not None:
-                write_tensors(Borrowed(update), outcome.tensors)
-        except TrainingFailed as failed:
-            return Failed(failed.problem, failed.details, tuple(self._records))
-        return Done(
-            params_type=outcome.params_type,
-            metrics=outcome.metrics,
-            meta=outcome.meta,
-            seconds=outcome.seconds,
-            aliases={} if outcome.tensors is None else outcome.tensors.aliases,
-            records=tuple(self._records),
-        )
-
-    def _train(self, assignment: Assignment, model_fd: int) -> TrainOutcome:
-        info = assignment.site
-        train = load_function(assignment.code, self._files, info.name)
-        # Only one of the two functions is called, the one that the task is about.
-        work = Work(train, assignment.framework, evaluate=cast("EvaluateFunction", train))
-        tensors = self._tensors(assignment, model_fd)
-        log = self._records.append
-        task = TrainTask(work, tensors, info, assignment.meta, assignment.kind, log)
-        model, site = prepare(task, self._pool, self._states.of(info))
-        started = time.perf_counter()
-        with seeded(site):
-            result = call(task, model, site)
-            if inspect.isawaitable(result):
-                result = asyncio.run(finish(site.name, result))
-        # The update is written to the shared file next, which is the copy that detaches it.
-        seconds = time.perf_counter() - started
-        return conclude(task, result, self._pool, seconds=seconds, detach=False)
+        answer, tensors = self._bench.answer(assignment, partial(self._tensors, assignment, model))
+        if tensors is not None:
+            write_tensors(Borrowed(update), tensors)
+        return answer
 
     def _tensors(self, assignment: Assignment, fd: int) -> TensorSet:
         if self._model is None or self._model[0] != assignment.model:
@@ -118,41 +59,6 @@ class Worker:
             tensors = mapped(fd, assignment.specs, assignment.aliases)
             self._model = (assignment.model, tensors)
         return self._model[1]
-
-
-def load_function(code: CodeReference, files: dict[str, ModuleType], site: str) -> TrainFunction:
-    """Return the function, loading its file when it is not among ``files``.
-
-    Raises:
-        TrainingFailed: the file raised while it was loaded, or has no such function.
-    """
-    module = files.get(code.path)
-    if module is None:
-        module = _load(code, site)
-        files[code.path] = module
-    sys.modules[JOB_MODULE] = module
-    found: object = module
-    for part in code.qualname.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise TrainingFailed(site, f"{code.path} has no function {code.qualname}")
-    return functools.partial(found, *code.args, **code.keywords)
-
-
-def _load(code: CodeReference, site: str) -> ModuleType:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the submitter's process has shown them
-            module = load_job_file(code.path, code.package)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - it is user code
-        reason = failure_of(site, error)
-    else:
-        if module is None:
-            raise TrainingFailed(site, f"{code.path} is no Python file")
-        return module
-    raise TrainingFailed(site, f"loading {code.path}: {reason.problem}", reason.details)
 
 
 def receive(link: socket.socket) -> tuple[bytearray, list[int]] | None:
@@ -201,7 +107,7 @@ def serve(link: socket.socket) -> None:
                 if message.trims:  # while the parent reads the answer
                     return_memory()
             elif isinstance(message, Setup):
-                _set_up(message)
+                set_up(message)
             else:
                 raise RemoteProtocolError("worker_message", f"unexpected {type(message).__name__}")
         finally:
@@ -210,7 +116,8 @@ def serve(link: socket.socket) -> None:
         sys.stdout.flush()
 
 
-def _set_up(setup: Setup) -> None:
+def set_up(setup: Setup) -> None:
+    """Import from where the parent does."""
     sys.path[:] = setup.path
     os.environ.pop("PYTHONPATH", None)
     if setup.pythonpath is not None:
