@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 import click
 
+from flare_async.sim.commands import COMMANDS, run_named
 from flare_async.sim.failure import INTERRUPTED, Failure, aborted, failure_of
 from flare_async.sim.options import PREFIX, Options, project_defaults
 
@@ -38,7 +39,14 @@ Examples:
                                                    a job of your own, in worker processes
 
 \b
-A job file holds recipe = FedAvgRecipe(...) or def recipe(): ... that returns one.
+Commands, each with a --help of its own:
+  python -m flare_async.sim load                   many clients over real sockets
+  python -m flare_async.sim what-if JOB.py         a job on thousands of sites, in virtual time
+  python -m flare_async.sim fit-network RUN        the network of a run that has been
+
+\b
+JOB is a file or a folder. A job file holds recipe = FedAvgRecipe(...) or def recipe(): ... that
+returns one; a job folder is what recipe.export() has written.
 
 \b
 An option that is not given comes from the environment (FLARE_ASYNC_CLIENTS=20), then from
@@ -59,14 +67,14 @@ Exit status: 0 completed, 1 the run failed, 2 usage or configuration, 3 connecti
         "show_default": True,
     },
 )
-@click.argument("job", required=False, type=click.Path(path_type=Path), metavar="[JOB.py]")
+@click.argument("job", required=False, type=click.Path(path_type=Path), metavar="[JOB]")
 @click.option("--clients", type=click.IntRange(min=1), show_default="8", help="How many sites.")
 @click.option("--rounds", type=click.IntRange(min=1), show_default="the job's", help="How often.")
 @click.option(
     "--workers",
-    type=click.Choice(["inline", "thread", "process"]),
+    type=click.Choice(["inline", "thread", "process", "ray"]),
     default="thread",
-    help="Where training functions run: on the event loop, in threads, in processes.",
+    help="Where training functions run: on the event loop, in threads, processes or a Ray cluster.",
 )
 @click.option(
     "--threads",
@@ -103,7 +111,7 @@ Exit status: 0 completed, 1 the run failed, 2 usage or configuration, 3 connecti
 def command(**given: object) -> Options:
     """Simulate a federated run on this machine.
 
-    Without JOB.py, eight sites with different handwritten digits train one small network. The run
+    Without JOB, eight sites with different handwritten digits train one small network. The run
     leaves a folder with its models, history, report.html and learning_curve.png.
     """
     return Options(**given)  # type: ignore[arg-type]
@@ -124,6 +132,9 @@ def run_command_line(arguments: Sequence[str]) -> int:
     """Do what the arguments ask; return the exit status and never raise."""
     as_json = "--json" in arguments
     try:
+        if arguments and arguments[0] in COMMANDS:
+            _log_to_stderr()
+            return run_named(arguments)
         options = _parse(arguments)
         if not isinstance(options, Options):
             return 0  # --help was printed
