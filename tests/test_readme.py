@@ -13,8 +13,8 @@ import pytest
 
 from flare_async import Limits, SimEnv, errors
 from flare_async.recipes import FedAvgRecipe
+from flare_async.sim import commands
 from flare_async.sim.cli import command
-from flare_async.sim.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -93,7 +93,7 @@ def test_every_shell_command_exists(line):
     assert [program, words[0]] == ["python", "-m"]
     assert importlib.util.find_spec(words[1]) is not None
     if words[1] == "flare_async.sim":
-        named = COMMANDS.get(words[2]) if len(words) > 2 else None
+        named = commands.COMMANDS.get(words[2]) if len(words) > 2 else None
         called = importlib.import_module(named).command if named else command
         known = {name for option in called.params for name in option.opts} | {"--help"}
         assert {word for word in words[2:] if word.startswith("--")} <= known
