@@ -9,6 +9,8 @@ process that is measured is a fresh one.
 - ``bench.fanout``: what one connection of thousands costs in time and memory
 - ``bench.relay``: what a relay holds and what its server gives, one process a role
 - ``bench.rounds``: what a round costs when nobody trains
+- ``bench.algorithms``: accuracy of five algorithms on unlike sites, with hyper-parameters of a grid
+- ``bench.recipe_memory``: what a server holds under each recipe, in copies of the model
 - ``bench.startup``: importing the package and asking for help, beside ``python -c pass``
 """
 

@@ -84,16 +84,18 @@ def run_case(case: Case) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         recipe, env = _made(case, witness, folder)
         imported, imported_mb = time.perf_counter(), peak_rss_mb()
+        began_cpu = time.process_time()
         if case.counting:
             count_frames()
         _drive(recipe, env, counted_tasks(TALLY) if case.counting else None)
-        ended = time.perf_counter()
+        ended, used = time.perf_counter(), time.process_time() - began_cpu
     rounds_s = witness.ended - witness.connected
     tasks = case.clients * case.rounds
     return {
         "import_s": imported - began,
         "connect_s": witness.connected - imported,
         "wall_s": ended - imported,
+        "cpu_s": used,
         "rounds_s": rounds_s,
         "round_ms": statistics.median(witness.seconds) * 1e3,
         "client_round_us": rounds_s / tasks * 1e6,
@@ -128,13 +130,13 @@ def _made(case: Case, witness: Witness, folder: str) -> tuple[FedAvgRecipe, SimE
 
 
 def _drive(recipe: FedAvgRecipe, env: SimEnv, factory: TaskFactory | None) -> Run:
-    from flare_async.jobs.loops import new_loop
+    from flare_async.jobs.loops import calm_collector, new_loop
 
     async def drive() -> Run:
         asyncio.get_running_loop().set_task_factory(factory)
         return await recipe.run(env)
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with calm_collector(), asyncio.Runner(loop_factory=new_loop) as runner:  # as ``execute`` does
         return runner.run(drive())
 
 

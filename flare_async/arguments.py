@@ -17,11 +17,14 @@ ConfiguredT = TypeVar("ConfiguredT")
 MOST = 50  # problems of one call
 
 
-def configured(**harmless: object) -> Callable[[type[ConfiguredT]], type[ConfiguredT]]:
+def configured(
+    *, elsewhere: Mapping[str, str] | None = None, **harmless: object
+) -> Callable[[type[ConfiguredT]], type[ConfiguredT]]:
     """Let a class with keyword arguments tell all that is wrong with a call, and where it stands.
 
     A class checks its arguments one after the other and raises at the first that is wrong. Here
     that argument is left out and the rest is tried, so each check is written once, where it was.
+    ``elsewhere`` says of arguments that others have what to do here.
     ``harmless`` are values to try with for arguments that have no default, or none that passes.
     A call without a problem costs nothing but a look at its names.
     """
@@ -33,7 +36,7 @@ def configured(**harmless: object) -> Callable[[type[ConfiguredT]], type[Configu
         @functools.wraps(plain)
         def checked(self: object, *args: Any, **given: Any) -> None:  # noqa: ANN401 - passed on
             wrong = [
-                UnknownArgument(cls.__name__, name, given.pop(name), near(name, known))
+                unknown(cls.__name__, name, given.pop(name), known, elsewhere or {})
                 for name in [name for name in given if name not in known]
             ]
             make = functools.partial(plain, self, *args)
@@ -62,7 +65,7 @@ def problems_of(
         name = error.field.partition(".")[0]
         if name in tried:  # neither its default passes nor what is harmless
             break
-        found.append(error)
+        found += error.problems if isinstance(error, ConfigErrors) else [error]
         tried.add(name)
         if name not in left and name not in harmless:
             break
@@ -98,6 +101,15 @@ def raise_all(owner: str, problems: list[ConfigError], frame: FrameType | None) 
         caller = None if frame is None else frame.f_back
         line = "" if caller is None else f"{caller.f_code.co_filename}:{caller.f_lineno}"
         raise ConfigErrors(owner, problems, line)
+
+
+def unknown(
+    owner: str, name: str, value: object, known: Collection[str], elsewhere: Mapping[str, str]
+) -> UnknownArgument:
+    """Return the error of an argument that a class does not have."""
+    if name in elsewhere:
+        return UnknownArgument(owner, name, value, hint=elsewhere[name])
+    return UnknownArgument(owner, name, value, near(name, known))
 
 
 def near(name: str, known: Collection[str]) -> str:

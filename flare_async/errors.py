@@ -144,8 +144,10 @@ class ConfigErrors(ConfigError):
 class UnknownArgument(ConfigError, TypeError):
     """A class has no argument of that name; ``near`` is the one that was probably meant."""
 
-    def __init__(self, owner: str, name: str, value: object, near: str) -> None:
-        super().__init__(name, value, "", f"did you mean {near}?" if near else "")
+    def __init__(
+        self, owner: str, name: str, value: object, near: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(name, value, "", f"did you mean {near}?" if near else hint)
         # Without the value: it may be a secret, or a model.
         self.args = (f"{owner} has no argument {name!r}" + (self.hint and f"; {self.hint}"),)
         self.near = near
@@ -468,20 +470,28 @@ class StartFailed(FlareError):
 
 
 class QuorumNotReached(FlareError):
-    """A round ended with ``arrived`` updates where ``quorum`` were needed."""
+    """A round ended with ``arrived`` updates where ``quorum`` were needed.
+
+    ``problem`` says it in other words, where there are no rounds.
+    """
 
     code = "quorum"
     exit_status = 6
 
     def __init__(
-        self, round_number: int, arrived: int, quorum: int, failures: Mapping[str, str]
+        self,
+        round_number: int,
+        arrived: int,
+        quorum: int,
+        failures: Mapping[str, str],
+        *,
+        problem: str | None = None,
     ) -> None:
         shown = [f"{site}: {why}" for site, why in list(failures.items())[:5]]
         more = f" (and {len(failures) - 5} more)" if len(failures) > 5 else ""
         reasons = ("; failed: " + "; ".join(shown) + more) if shown else ""
-        super().__init__(
-            f"round {round_number}: {arrived} updates arrived, quorum is {quorum}{reasons}"
-        )
+        said = f"round {round_number}: {arrived} updates arrived, quorum is {quorum}"
+        super().__init__((problem or said) + reasons)
         self.round_number = round_number
         self.arrived = arrived
         self.quorum = quorum

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, SupportsIndex
 
-__all__ = ["FLModel", "MetaKey", "NPConstants", "ParamsType"]
+__all__ = ["FLModel", "MetaKey", "ModelName", "NPConstants", "ParamsType"]
 
 
 class ParamsType(StrEnum):
@@ -26,6 +26,13 @@ class MetaKey(StrEnum):
     SUBMIT_MODEL_NAME = "submit_model_name"
     SITE_NAME = "site_name"
     JOB_ID = "job_id"
+
+
+class ModelName(StrEnum):
+    """Which of its models a site is asked for, in ``meta[MetaKey.SUBMIT_MODEL_NAME]``."""
+
+    BEST_MODEL = "best_model"
+    FINAL_MODEL = "final_model"
 
 
 class NPConstants:
@@ -70,7 +77,8 @@ class FLModel:
             ValueError: a type is given without params or is unknown, or a round is negative.
         """
         if self.params_type is not None:
-            self.params_type = ParamsType(self.params_type)
+            if type(self.params_type) is not ParamsType:
+                self.params_type = ParamsType(self.params_type)
             if self.params is None:
                 raise ValueError(f"params_type={self.params_type}: params are missing")
         for name in ("params", "metrics", "meta"):

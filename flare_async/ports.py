@@ -53,6 +53,12 @@ class Random(Protocol):
     def token(self, nbytes: int) -> bytes:
         """Return unpredictable bytes (in simulation: reproducible ones)."""
 
+    def buggify(self, point: str) -> bool:
+        """Return whether a simulation wants what is legal and unlikely to happen here; else False.
+
+        ``point`` names the place. Places are where objects are made, never where frames pass.
+        """
+
 
 class Network(Protocol[LinkT_co, ListenerT_co]):
     """The transport port: connections to and from addresses such as ``tcp://host:port``."""

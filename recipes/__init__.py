@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         TensorServerStreamer,
     )
     from flare_async.recipes.async_fedavg import AsyncFedAvgRecipe
+    from flare_async.recipes.client_cyclic import ClientCyclicRecipe
     from flare_async.recipes.cross_site import add_cross_site_evaluation
     from flare_async.recipes.cyclic import CyclicRecipe
     from flare_async.recipes.ditto import DittoRecipe
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from flare_async.recipes.scaffold import ScaffoldRecipe
     from flare_async.recipes.sklearn_fedavg import SklearnFedAvgRecipe
     from flare_async.recipes.svm import SVMFedAvgRecipe
+    from flare_async.recipes.swarm import SwarmRecipe
     from flare_async.recipes.tracking import add_experiment_tracking
     from flare_async.transfer.robust_rules import Krum, Median, TrimmedMean
 
 __all__ = [
     "AsyncFedAvgRecipe",
+    "ClientCyclicRecipe",
     "CyclicRecipe",
     "DittoRecipe",
     "ExchangeFormat",
@@ -61,6 +64,7 @@ __all__ = [
     "SVMFedAvgRecipe",
     "ScaffoldRecipe",
     "SklearnFedAvgRecipe",
+    "SwarmRecipe",
     "TensorClientStreamer",
     "TensorServerStreamer",
     "TrimmedMean",
@@ -70,6 +74,7 @@ __all__ = [
 
 _MODULES = {
     "AsyncFedAvgRecipe": "flare_async.recipes.async_fedavg",
+    "ClientCyclicRecipe": "flare_async.recipes.client_cyclic",
     "CyclicRecipe": "flare_async.recipes.cyclic",
     "DittoRecipe": "flare_async.recipes.ditto",
     "ExchangeFormat": "flare_async.jobs.components",
@@ -90,6 +95,7 @@ _MODULES = {
     "SVMFedAvgRecipe": "flare_async.recipes.svm",
     "ScaffoldRecipe": "flare_async.recipes.scaffold",
     "SklearnFedAvgRecipe": "flare_async.recipes.sklearn_fedavg",
+    "SwarmRecipe": "flare_async.recipes.swarm",
     "TensorClientStreamer": "flare_async.jobs.components",
     "TensorServerStreamer": "flare_async.jobs.components",
     "TrimmedMean": "flare_async.transfer.robust_rules",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from flare_async.errors import ConfigError, LocalProtocolError, TrainingFailed
 from flare_async.jobs.conducting import note
@@ -14,20 +13,19 @@ from flare_async.jobs.result import checked_model, checked_tensors
 from flare_async.jobs.work import Framework
 from flare_async.limits import Limits
 from flare_async.model import FLModel, ParamsType
+from flare_async.recipes.finite import check_finite
 from flare_async.roles.round import Update
-from flare_async.transfer.held import HeldArea, HeldUpdate
+from flare_async.transfer.held_round import HeldRound
 from flare_async.transfer.mean import MeanOptions, WeightedMean
 from flare_async.transfer.pool import SlotPool
-from flare_async.transfer.reducer import Reducer
-from flare_async.transfer.robust import RobustMean
-from flare_async.transfer.robust_rules import robust_rule
 from flare_async.transfer.source import TensorSource
-from flare_async.transfer.staging import StagedUpdate
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["AggregatedUpdates", "Aggregating", "ModelAggregator", "reducer_of"]
-
-METHODS = ("accept_model", "aggregate_model", "reset_stats")
+__all__ = [
+    "AggregatedUpdates",
+    "Aggregating",
+    "ModelAggregator",
+]
 
 
 @runtime_checkable
@@ -55,32 +53,7 @@ class Aggregating:
     framework: Framework
 
 
-def reducer_of(aggregator: object, setting: Aggregating) -> AbstractContextManager[Reducer]:
-    """Return the reducer for ``aggregator=``.
-
-    Raises:
-        ConfigError: it is no rule and no aggregator, or cannot be used with the options.
-    """
-    rule = robust_rule(aggregator)
-    if rule is not None:
-        return RobustMean(
-            setting.model,
-            rule,
-            order=setting.order,
-            limits=setting.limits,
-            options=setting.options,
-        )
-    lacking = [name for name in METHODS if not callable(getattr(aggregator, name, None))]
-    if lacking or not isinstance(aggregator, ModelAggregator):
-        problem = f"{type(aggregator).__name__} has no {', '.join(lacking)}"
-        hint = "give an object with accept_model, aggregate_model and reset_stats, or a rule's name"
-        raise ConfigError("aggregator", aggregator, problem, hint)
-    if setting.options.exact:
-        raise ConfigError("exact", True, "an aggregator's arithmetic is its own", "leave it out")
-    return AggregatedUpdates(aggregator, setting)
-
-
-class AggregatedUpdates:
+class AggregatedUpdates(HeldRound):
     """Holds the updates of a round, and hands them to an aggregator in the order of the cohort.
 
     They wait in the staging area, in memory and beyond it in a file; one at a time is made into
@@ -92,56 +65,10 @@ class AggregatedUpdates:
     """
 
     def __init__(self, aggregator: ModelAggregator, setting: Aggregating) -> None:
+        options = setting.options
+        super().__init__(setting.model, order=setting.order, limits=setting.limits, options=options)
         self._aggregator = aggregator
         self._setting = setting
-        self._area = HeldArea(setting.model, setting.limits or Limits(), setting.options)
-        self._slots: dict[str, HeldUpdate] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._slots = {}
-        self._area.__exit__(None, None, None)
-
-    def stage(self, site: str, weight: float, kind: ParamsType | None = None) -> StagedUpdate:
-        """Return the sink for a site's update; a former one is discarded.
-
-        Raises:
-            LocalProtocolError: the site's update is admitted, or it is not of the cohort.
-        """
-        if site not in self._setting.order:
-            raise LocalProtocolError(f"{site}: is not of this cohort")
-        slot = self._slots.setdefault(site, self._area.slot())
-        return slot.stage(site, weight, kind or self._setting.options.params_type)
-
-    def commit(self, site: str) -> None:
-        """Admit a whole update; raises as ``admitting``."""
-        for _ in self.admitting(site):
-            pass
-
-    def admitting(self, site: str) -> Iterator[None]:
-        """Admit a whole update, yielding after chunks.
-
-        Raises:
-            UpdateRefused: it is not admissible.
-            TransferError: it is not whole.
-            LocalProtocolError: nothing is staged.
-        """
-        slot = self._slots.get(site)
-        if slot is None:
-            raise LocalProtocolError(f"{site}: nothing is staged")
-        yield from slot.admitting(site)
-
-    def summing(self) -> Iterator[None]:
-        """Do nothing: the aggregator gets all updates at the end."""
-        return iter(())
-
-    def discard(self, site: str) -> None:
-        """Settle a site without an update; an admitted one stays."""
-        slot = self._slots.get(site)
-        if slot is not None:
-            slot.discard(site)
 
     def finish(self) -> TensorSet:
         """Refuse: an aggregator is told more than tensors.
@@ -206,6 +133,7 @@ class AggregatedUpdates:
         kept = {name: model[name] for name in ignored}
         tied = {n: f for n, f in tensors.aliases.items() if n not in ignored}
         whole = TensorSet.from_views(model.specs, {**tensors, **kept}, tied)
+        check_finite(whole, "aggregator", ignored)
         return whole if made.params_type is not ParamsType.DIFF else self._added(whole)
 
     def _added(self, change: TensorSet) -> TensorSet:

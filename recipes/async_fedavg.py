@@ -16,14 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.recipes.async_recipe import AsyncRecipe
-from flare_async.recipes.model_recipe import is_finite
+from flare_async.recipes.model_checks import is_finite
 from flare_async.recipes.staleness import Staleness
 from flare_async.roles.messages import Scalar
 
 __all__ = ["AsyncFedAvgRecipe"]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class AsyncFedAvgRecipe(AsyncRecipe):
     """FedAsync: a version an update, mixed in by ``alpha``, less where it is old.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flare_async.errors import LocalProtocolError, QuorumNotReached
@@ -64,8 +65,17 @@ class AsyncPlay:
                     self._waiting[Part(site, update.number, update.version)] = update
                     if await self._formed(updates):
                         return self._model
-        needed, failures = recipe.updates_needed(), updates.failures
-        raise QuorumNotReached(self._version, len(self._waiting), needed, failures)
+        raise self._stuck(updates.failures)
+
+    def _stuck(self, failures: Mapping[str, str]) -> QuorumNotReached:
+        """Return what is told when nobody has anything to do, as in a replay whose sites fail."""
+        recipe, here, problem = self._recipe, len(self._waiting), None
+        parts = () if recipe.recorded is None else recipe.recorded.parts(self._version + 1)
+        missing = sorted(part.said for part in parts if part not in self._waiting)
+        if missing:
+            problem = f"replay: version {self._version + 1} lacks {', '.join(missing[:5])}"
+        needed = len(parts) or recipe.updates_needed()
+        return QuorumNotReached(self._version, here, needed, failures, problem=problem)
 
     def _next(self, site: str) -> StreamTask | None:
         number, version, model = self._begun[site], self._version, self._model
@@ -163,7 +173,7 @@ class AsyncPlay:
         trained, received = MetricMean(), MetricMean()
         labels = [str(number) for number in range(len(updates))]  # a site may come twice
         for label, one in zip(labels, updates, strict=True):
-            trained.add(label, one.update.metrics, one.update.weight)
+            trained.add(label, *self._recipe.trained(one.update))
             if one.version == self._version - 1:
                 received.add(label, *self._recipe.received(one.update))
         return trained.mean(labels), received.mean(labels)

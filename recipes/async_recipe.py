@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.filters.demand import with_filters
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.recipe import positive
 from flare_async.model import ParamsType
@@ -90,14 +91,19 @@ class AsyncRecipe(ModelRecipe):
         bounds = [self.num_rounds]
         bounds += [] if self.max_staleness is None else [self.max_staleness + 1]
         bounds += [] if self.concurrency is None else [self.concurrency + 1]
-        held = None if self.concurrency is None else self.updates_needed() + self.concurrency
         mean = ModelDemand.of_mean(
             self.initial, accumulator=self.accumulator, exclude=self.exclude_vars
         )
         share = mean.accumulator * mean.largest // max(1, mean.model)  # a tensor at a time
-        return dataclasses.replace(
-            mean, accumulator=mean.model, narrowed=share, versions=min(bounds), held=held
+        made = dataclasses.replace(
+            mean,
+            accumulator=mean.model,
+            narrowed=share,
+            versions=min(bounds),
+            held=self.concurrency,
+            buffered=self.updates_needed(),
         )
+        return with_filters(made, self.filters)
 
     async def rounds(self, play: ModelRounds) -> None:
         """Form the versions, and have the last one evaluated."""

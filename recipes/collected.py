@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
-from flare_async.errors import UpdateRefused
+from flare_async.errors import TensorFormatError, UpdateRefused
 from flare_async.jobs.companions import Companion, joined
+from flare_async.jobs.filters.chains import FilterChains
+from flare_async.jobs.filters.demand import with_filters
 from flare_async.jobs.filters.kept import KeptUpdates
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.metrics import MetricMean
 from flare_async.jobs.slots import SLOTS, answers_of, check_shapes
 from flare_async.jobs.threads import run_to_end
@@ -18,7 +22,9 @@ from flare_async.roles.round import RoundTask
 from flare_async.transfer.capture import Array
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["Answers", "Question", "collected", "validated"]
+__all__ = ["Answers", "Question", "collected", "demand_of_answers", "validated"]
+
+FLOAT64: Final = 8  # bytes
 
 Answers = Mapping[str, Array]
 Make = Callable[[Sequence[Answers]], TensorSet]
@@ -57,14 +63,15 @@ class Collector:
         self._said[site] = meta
         return self._recipe.weigh(site, meta)
 
-    def look(self, site: str, tensors: TensorSet) -> None:
-        """Take a site's answers out of what it sent. Raises UpdateRefused."""
+    def look(self, site: str, tensors: TensorSet) -> Iterator[None]:
+        """Take a site's answers out of what it sent, at once. Raises UpdateRefused."""
         answers = answers_of(site, tensors, self._said.get(site, {}))
         try:
             self._question.check(answers)
         except ValueError as exc:
             raise UpdateRefused(site, str(exc)) from exc
         self.answers[site] = answers
+        yield from ()
 
 
 async def collected(play: ModelRounds, question: Question, make: Make) -> tuple[TensorSet, bool]:
@@ -76,6 +83,7 @@ async def collected(play: ModelRounds, question: Question, make: Make) -> tuple[
 
     Raises:
         QuorumNotReached: fewer than ``min_clients`` answers came.
+        TensorFormatError: the rows of two sites have different lengths.
     """
     recipe, cohort = play.recipe, play.cohort
     task = _task(play, question.number, "train", question.meta)
@@ -92,8 +100,9 @@ async def collected(play: ModelRounds, question: Question, make: Make) -> tuple[
             weigh=collector.weigh,
         ) as updates:
             here = {site: recipe.received(update) async for site, update in updates}
-            ordered = [collector.answers[site] for site in cohort.sites if site in here]
-            result = await run_to_end(partial(make, ordered))
+            taken = {site: collector.answers[site] for site in cohort.sites if site in here}
+            check_columns(taken)
+            result = await run_to_end(partial(make, [*taken.values()]))
             await cohort.checkpoint(result, question.number + 1)
         for site, (metrics, weight) in here.items():
             trained.add(site, metrics, weight)
@@ -102,6 +111,25 @@ async def collected(play: ModelRounds, question: Question, make: Make) -> tuple[
             return result, False
         ends = await play.judge.judged(cohort, question.model, question.number, record.metrics)
     return result, ends
+
+
+def demand_of_answers(values: int, filters: FilterChains) -> ModelDemand:
+    """Return what answers of so many float64 values need: twice a site while they are taken."""
+    room = FLOAT64 * values
+    plain = ModelDemand(model=room, accumulator=room, largest=room, answers=2 * room)
+    return with_filters(plain, filters)
+
+
+def check_columns(answers: Mapping[str, Answers]) -> None:
+    """Refuse rows that cannot be put together, naming who sent which. Raises TensorFormatError."""
+    first: dict[str, tuple[str, int]] = {}
+    for site, arrays in answers.items():
+        for name, array in arrays.items():
+            if array.ndim == 2:
+                other, columns = first.setdefault(name, (site, array.shape[1]))
+                if array.shape[1] != columns:
+                    said = f"{columns} columns at {other}, {array.shape[1]} at {site}"
+                    raise TensorFormatError(f"{name!r} has {said}: sites need the same features")
 
 
 async def validated(

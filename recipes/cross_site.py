@@ -9,18 +9,21 @@ are kept as files where updates arrive, so no site is asked, or started, for the
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flare_async.errors import ConfigError
+import structlog
+
+from flare_async.errors import ConfigError, FlareError
 from flare_async.jobs.history import finite
+from flare_async.jobs.threads import run_to_end
 from flare_async.model import MetaKey
 from flare_async.recipes.kept_models import KeptModels
-from flare_async.recipes.model_recipe import is_finite
+from flare_async.recipes.model_checks import is_finite
 from flare_async.recipes.validation import Question, validated
 from flare_async.transfer.files import read_file
 from flare_async.transfer.tensors import TensorSet
@@ -29,13 +32,20 @@ if TYPE_CHECKING:
     from flare_async.jobs.cohort import JobCohort
     from flare_async.jobs.recipe import Recipe
 
-__all__ = ["CrossSiteEvaluation", "add_cross_site_evaluation", "evaluated_across"]
+__all__ = [
+    "FOLDER",
+    "RESULTS",
+    "CrossSiteEvaluation",
+    "add_cross_site_evaluation",
+    "evaluated_across",
+]
 
 FOLDER: Final = "cross_site_val"
 RESULTS: Final = "cross_val_results.json"
 MODELS: Final = "model_shareables"
 
 Load = Callable[[], TensorSet]
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -50,12 +60,24 @@ class CrossSiteEvaluation:
     sites: Sequence[str] | None = None
     _kept: KeptModels | None = field(default=None, init=False)
 
+    def check_sites(self, sites: Sequence[str]) -> None:
+        """Refuse sites that do not exist. Raises ConfigError."""
+        unknown = sorted(set(self.sites or ()) - set(sites))
+        if unknown:
+            hint = f"known: {sites[0]}, ..."
+            raise ConfigError("participating_clients", unknown[:5], "no such sites", hint)
+
     def begin(self, cohort: JobCohort) -> None:
         """Keep what the sites send from now on."""
         folder = cohort.run.folder / FOLDER / MODELS
         folder.mkdir(parents=True, exist_ok=True)
         self._kept = KeptModels(folder)
         cohort.tee = self._kept.tee
+
+    def addition(self) -> tuple[str, Mapping[str, object]]:
+        """Return the call of ``add_cross_site_evaluation``, for a job folder."""
+        given = {"validation_timeout": self.timeout, "participating_clients": self.sites}
+        return "add_cross_site_evaluation", given
 
     async def conclude(self, cohort: JobCohort) -> None:
         """Evaluate every model at every site.
@@ -88,11 +110,12 @@ def add_cross_site_evaluation(
     """Evaluate, after a recipe has run, all models at all sites.
 
     Scripts answer with metrics when ``flare.is_evaluate()``; functions need ``evaluate=``.
+    ``participating_clients`` are the sites that take part (default: all), with their models.
     ``submit_model_timeout`` is accepted and without effect: the models are here already.
 
     Raises:
-        ConfigError: it was added before, a timeout is no number above 0, or the recipe has nothing
-            that evaluates.
+        ConfigError: it was added before, a timeout is no number above 0, the sites are no list of
+            different names, or the recipe has nothing that evaluates.
     """
     if any(isinstance(one, CrossSiteEvaluation) for one in recipe.followers):
         raise ConfigError("recipe", recipe.name, "has cross-site evaluation already")
@@ -102,6 +125,7 @@ def add_cross_site_evaluation(
     ):
         if not is_finite(seconds) or seconds <= 0:
             raise ConfigError(name, seconds, "seconds above 0 are needed")
+    check_names(participating_clients)
     if getattr(recipe, "train", None) is not None and getattr(recipe, "evaluate", None) is None:
         hint = "give evaluate=function(model, site)"
         raise ConfigError("evaluate", None, "nothing at the sites evaluates a model", hint)
@@ -116,19 +140,34 @@ async def evaluated_across(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return and write what each site says of each model; one model is held at a time.
 
-    Raises:
-        WorkspaceError: a model cannot be read.
+    A model that cannot be read is left out, with a warning. Waits for the sites; cancelling leaves
+    no result.
     """
     results: dict[str, dict[str, dict[str, float]]] = {site: {} for site in sites}
     rounds = len(cohort.history.rounds)
     for index, (owner, load) in enumerate(models.items()):
         meta = {MetaKey.VALIDATE_TYPE.value: "model_validate", "model_owner": owner}
         question = Question(sites, rounds + index, rounds + len(models), meta, timeout)
-        found = await validated(cohort, await asyncio.to_thread(load), question)
+        try:
+            model = await run_to_end(load)
+        except (FlareError, OSError) as exc:
+            log.warning("not_evaluated", model=owner, problem=str(exc))
+            continue
+        found = await validated(cohort, model, question)
         for site, metrics in found.items():
             results[site][owner] = metrics
-    await asyncio.to_thread(write, cohort.run.folder / FOLDER, results)
+    await run_to_end(partial(write, cohort.run.folder / FOLDER, results))
     return results
+
+
+def check_names(names: object) -> None:
+    """Refuse what are no different names. Raises ConfigError."""
+    if names is None:
+        return
+    listed = names if isinstance(names, list | tuple) else ()
+    if not listed or len(set(map(str, listed))) < len(listed):
+        problem = "a list of different names is needed"
+        raise ConfigError("participating_clients", names, problem, "None is all sites")
 
 
 def write(folder: Path, results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:

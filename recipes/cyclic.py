@@ -20,6 +20,7 @@ from flare_async.errors import ConfigError, QuorumNotReached
 from flare_async.jobs.cohort import JobCohort
 from flare_async.jobs.metrics import MetricMean
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.ports import Random
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.model_rounds import ModelRounds
@@ -42,6 +43,7 @@ class CyclicOrder(StrEnum):
     RANDOM_WITHOUT_SAME_IN_A_ROW = "RANDOM_WITHOUT_SAME_IN_A_ROW"  # nobody twice running
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class CyclicRecipe(ModelRecipe):
     """Cyclic weight transfer; ``order`` is a ``CyclicOrder`` or a list of sites.
@@ -88,7 +90,7 @@ class CyclicRecipe(ModelRecipe):
         """Let the model go round ``num_rounds`` times."""
         model, last = self.initial, ""
         for number in range(self.num_rounds):
-            order = self._order(play.cohort, number, last)
+            order = self.order_of(play.cohort, number, last)
             model, ends = await self._round(play, model, number, order)
             last = order[-1]
             if ends:
@@ -138,7 +140,8 @@ class CyclicRecipe(ModelRecipe):
                 [(_, update)] = [item async for item in updates]
                 return await cohort.finish(reducer), update
 
-    def _order(self, cohort: JobCohort, number: int, last: str) -> tuple[str, ...]:
+    def order_of(self, cohort: JobCohort, number: int, last: str) -> tuple[str, ...]:
+        """Return the order of a round; ``last`` is the site that was last in the one before."""
         if not isinstance(self.order, str):
             return tuple(site for site in self.order if site in cohort.sites)
         if self.order == CyclicOrder.FIXED:

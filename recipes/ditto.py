@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.recipes.algorithm import Algorithm
 from flare_async.recipes.fedprox import SiteNumber, check_weight
 from flare_async.recipes.model_recipe import ModelRecipe
@@ -23,6 +24,7 @@ from flare_async.recipes.model_recipe import ModelRecipe
 __all__ = ["DittoRecipe"]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class DittoRecipe(ModelRecipe):
     """FedAvg whose sites get ``ditto_lambda`` for personal models; see ``ModelRecipe``.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from flare_async.errors import UpdateRefused
 from flare_async.limits import Limits
 from flare_async.model import ParamsType
 from flare_async.recipes.schedules import Constant
@@ -14,6 +17,7 @@ from flare_async.recipes.server_optimizers import SGD
 from flare_async.recipes.server_step import RuleStep
 from flare_async.transfer.kernel import widen
 from flare_async.transfer.mean import MeanOptions, WeightedMean
+from flare_async.transfer.mean_gate import MeanGate
 from flare_async.transfer.mean_options import SumRules
 from flare_async.transfer.source import TensorSource
 from flare_async.transfer.staging import StagedUpdate
@@ -21,7 +25,9 @@ from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["FairMean", "FairRule"]
 
-FLOOR = 1e-10  # of a loss, so that one of 0 has a weight and a power
+FLOOR: Final = 1e-10  # of a loss, so that one of 0 has a weight and a power
+MOST: Final = 1e100  # of a loss's power: float64 holds its product with any value
+LEAST: Final = 1 / MOST  # of a power; what is below counts for nothing beside any other
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,23 @@ class FairRule:
     names: Collection[str]
 
 
+class FairGate(MeanGate):
+    """Lets weights be powers of losses, as small and as large as sums in float64 allow."""
+
+    def check_weight(self, site: str, weight: float) -> None:
+        """Check one site's weight, if there are sums in float32. Raises UpdateRefused."""
+        if "float32" in self.precisions.values():
+            super().check_weight(site, weight)
+
+
 class FairMean(WeightedMean):
     """A ``WeightedMean`` whose weights are losses, and whose result is q-FedAvg's next model.
 
     Holds what a mean holds. Each update is read once more when it is admitted, for its distance
     from the model, so updates come one by one: relays pass them on and add nothing.
     """
+
+    gate_type = FairGate
 
     def __init__(
         self,
@@ -60,9 +77,17 @@ class FairMean(WeightedMean):
         return None
 
     def stage(self, site: str, weight: float, kind: ParamsType | None = None) -> StagedUpdate:
-        """Return the sink for a site's update; ``weight`` is its loss. See ``WeightedMean``."""
-        self._losses[site] = max(weight, FLOOR)
-        return super().stage(site, self._losses[site] ** self._rule.q, kind)
+        """Return the sink for a site's update; ``weight`` is its loss. See ``WeightedMean``.
+
+        Raises:
+            UpdateRefused: the power of the loss is more than a sum can hold.
+            LocalProtocolError: the site is not of the cohort or settled, or the mean has ended.
+        """
+        loss, q = max(weight, FLOOR), self._rule.q
+        if q * math.log(loss) > math.log(MOST):
+            raise UpdateRefused(site, f"its loss {loss:.3g} to the power of {q:g} is above {MOST}")
+        self._losses[site] = loss
+        return super().stage(site, max(loss**q, LEAST), kind)
 
     def checking(self, site: str) -> Iterator[None]:
         """Check a whole update, and measure how far it is from the model; raises as its base."""
@@ -73,6 +98,9 @@ class FairMean(WeightedMean):
             for squares in self._distances(staged.update, name, staged.contribution.kind):
                 total += squares
                 yield
+        if not math.isfinite(total):
+            self.discard(site)
+            raise UpdateRefused(site, "its squared distance from the model is not finite")
         self._squares[site] = total
 
     def finish(self) -> TensorSet:
@@ -86,11 +114,12 @@ class FairMean(WeightedMean):
         """Return how far to go from the model towards the mean: 1 is all of the way."""
         q, lipschitz = self._rule.q, 1 / self._rule.lr
         weights, bounds = 0.0, 0.0
+        top = max(self._losses[site] for site in sites)  # powers of its parts cannot all be 0
         for site in sites:
-            loss = self._losses[site]
-            weights += loss**q
+            part = self._losses[site] / top
+            weights += part**q
             moved = lipschitz**2 * self._squares[site]
-            bounds += q * loss ** (q - 1) * moved + lipschitz * loss**q
+            bounds += q * part ** (q - 1) / top * moved + lipschitz * part**q
         return lipschitz * weights / bounds
 
     def _distances(self, update: TensorSource, name: str, kind: ParamsType) -> Iterator[float]:
@@ -101,4 +130,5 @@ class FairMean(WeightedMean):
                 old = self._model[name][at : at + chunk.nbytes]
                 moved -= widen(spec.dtype, old).astype(np.float64)
             at += chunk.nbytes
-            yield float(np.dot(moved, moved))
+            with np.errstate(over="ignore"):
+                yield float(np.dot(moved, moved))

@@ -11,43 +11,36 @@ what leaves it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 import numpy as np
-import structlog
 
-from flare_async.errors import (
-    ConfigError,
-    QuorumNotReached,
-    StartFailed,
-    TensorFormatError,
-    UpdateRefused,
-)
+from flare_async.errors import ConfigError, StartFailed, TensorFormatError, UpdateRefused
 from flare_async.jobs.cohort import JobCohort
+from flare_async.jobs.filters.kept import KeptUpdates
 from flare_async.jobs.recipe import Recipe, positive
-from flare_async.jobs.threads import run_to_end
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.work import Work
 from flare_async.recipes.statistics.cleansers import Privacy, check_range
 from flare_async.recipes.statistics.configs import StatisticConfigs, Wanted
 from flare_async.recipes.statistics.digest import check_library
 from flare_async.recipes.statistics.generator import Statistics
 from flare_async.recipes.statistics.output import Output
-from flare_async.recipes.statistics.plan import Cell, Common, Plan, features_from_text
+from flare_async.recipes.statistics.plan import Cell, Common, Plan, features_from_bytes
 from flare_async.recipes.statistics.pooled import Pooled, cells_of
 from flare_async.recipes.statistics.site import FEATURES, answering
 from flare_async.recipes.statistics.source import check_methods
 from flare_async.recipes.statistics.tables import Reports, Tables
-from flare_async.roles.messages import Scalar
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["FedStatsRecipe"]
 
-Weigh = Callable[[str, Mapping[str, Scalar]], float]
-log = structlog.get_logger()
+Look = Callable[[str, Mapping[str, np.ndarray]], Iterator[None]]
 
 
+@recipe_arguments
 @dataclass(eq=False)
 class FedStatsRecipe(Recipe):
     """Statistics of each site in ``sites`` and of all together, as JSON and as an HTML page.
@@ -73,6 +66,7 @@ class FedStatsRecipe(Recipe):
     min_clients: int = 0  # sites that are needed; 0 is all
     precision: int | None = 4  # decimal places of what is written; None: all
     max_centroids: int = 200  # of a digest
+    max_feature_bytes: int = 65_536  # room for the names of a site's features
     round_timeout: float | None = None  # seconds
     reproducible_noise: bool = False  # from the run's seed, for simulations
     num_rounds: int = field(init=False, default=3)
@@ -95,6 +89,7 @@ class FedStatsRecipe(Recipe):
         check_methods(self.stats_generator, self._wanted.methods)
         if self._wanted.percents:
             check_library()
+        positive("max_feature_bytes", self.max_feature_bytes)
         if self.round_timeout is not None:
             check_range("round_timeout", self.round_timeout, 1e-3, math.inf)
 
@@ -137,37 +132,33 @@ class FedStatsRecipe(Recipe):
         """Return who told its features, and those of all; what are none are refused."""
         found = {}
 
-        def weigh(site: str, meta: Mapping[str, Scalar]) -> float:
-            try:
-                found[site] = features_from_text(meta.get(FEATURES))
-            except TensorFormatError as exc:
-                raise UpdateRefused(site, str(exc)) from exc
-            return 1.0
+        def look(site: str, told: Mapping[str, np.ndarray]) -> Iterator[None]:
+            found[site] = features_from_bytes(told[FEATURES])
+            yield
 
-        arrived = await self._ask(cohort, 0, sites, {"ready": np.zeros(1, np.uint8)}, weigh)
+        room = {FEATURES: np.zeros(self.max_feature_bytes, np.uint8)}
+        arrived = await self._ask(cohort, 0, sites, room, look)
         cells = cells_of(found[site] for site in arrived)
         if not cells:
             name = type(self.stats_generator).__name__
             raise ConfigError("stats_generator", name, "no site has a feature of numbers")
-        return tuple(arrived), cells
+        return arrived, cells
 
     async def _reports(
         self, cohort: JobCohort, sites: Sequence[str], plan: Plan
     ) -> dict[str, Reports]:
-        """Return what the sites say in one step; one that says what cannot be is left out."""
+        """Return what the sites say in one step; one that says what cannot be is refused."""
         tables = Tables(plan, self._wanted, self.max_centroids)
         reports: dict[str, Reports] = {}
-        refused: dict[str, str] = {}
-        arrived = await self._ask(cohort, plan.step, sites, tables.empty())
-        for site, tensors in arrived.items():
-            try:
-                reports[site] = await run_to_end(partial(tables.read, tensors))
-            except TensorFormatError as exc:
-                refused[site] = str(exc)
-                log.warning("statistics_refused", site=site, step=plan.step, problem=str(exc))
-        if len(reports) < self.min_clients:
-            raise QuorumNotReached(plan.step, len(reports), self.min_clients, refused)
-        return reports
+
+        def look(site: str, told: Mapping[str, np.ndarray]) -> Iterator[None]:
+            reports[site] = {}
+            for cell, report in tables.rows(told):
+                reports[site][cell] = report
+                yield
+
+        arrived = await self._ask(cohort, plan.step, sites, tables.empty(), look)
+        return {site: reports[site] for site in arrived}
 
     async def _ask(
         self,
@@ -175,22 +166,30 @@ class FedStatsRecipe(Recipe):
         number: int,
         sites: Sequence[str],
         tensors: Mapping[str, np.ndarray],
-        weigh: Weigh | None = None,
-    ) -> dict[str, Mapping[str, np.ndarray]]:
-        task = cohort.task(number, self.num_rounds)
-        arrived = {}
+        look: Look,
+    ) -> tuple[str, ...]:
+        """Return who has answered, in the order of the cohort; nothing of an answer is kept."""
+        task, sent = cohort.task(number, self.num_rounds), TensorSet.from_params(tensors)
+        memory_bytes = cohort.server.context.limits.memory_bytes
+        kept = KeptUpdates(sent, memory_bytes, partial(looked_at, look))
         async with (
             cohort.recording(task, sites, self.min_clients),
             cohort.round(
                 task,
-                TensorSet.from_params(tensors),
+                sent,
                 quorum=self.min_clients,
                 deadline=self.round_timeout,
                 sites=sites,
-                weigh=weigh,
+                reducer=kept,
             ) as updates,
         ):
-            async for site, update in updates:
-                if update.tensors is not None:
-                    arrived[site] = update.tensors.numpy()
-        return {site: arrived[site] for site in sites if site in arrived}
+            arrived = {site async for site, _ in updates}
+        return tuple(site for site in sites if site in arrived)
+
+
+def looked_at(look: Look, site: str, told: TensorSet) -> Iterator[None]:
+    """Look at an answer before its site is admitted. Raises UpdateRefused."""
+    try:
+        yield from look(site, told.numpy())
+    except TensorFormatError as exc:
+        raise UpdateRefused(site, str(exc)) from exc

@@ -13,23 +13,27 @@ the mean difference is added to w_t. ``model_rounds.py`` has the rounds.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.memory_demand import ModelDemand
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.limits import Limits
-from flare_async.recipes.aggregators import Aggregating, reducer_of
+from flare_async.recipes.aggregating import aggregating_demand, reducer_of
+from flare_async.recipes.aggregators import Aggregating
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.transfer.reducer import Reducer
 from flare_async.transfer.robust_rules import robust_rule
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["FedAvgRecipe"]
+__all__ = ["DATA_KINDS", "FedAvgRecipe"]
 
 DATA_KINDS = (None, "WEIGHTS", "WEIGHT_DIFF")
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedAvgRecipe(ModelRecipe):
     """FedAvg for PyTorch, TensorFlow, NumPy and scikit-learn models; see ``ModelRecipe``.
@@ -50,6 +54,9 @@ class FedAvgRecipe(ModelRecipe):
         if self.aggregator_data_kind not in DATA_KINDS:
             problem = "is neither WEIGHTS nor WEIGHT_DIFF"
             raise ConfigError("aggregator_data_kind", self.aggregator_data_kind, problem)
+        if self.aggregator is not None and self.aggregation_weights:
+            problem = "has no part in what an aggregator does"
+            raise ConfigError("aggregation_weights", dict(self.aggregation_weights), problem)
         super().__post_init__()
         rule = robust_rule(self.aggregator)
         if rule is not None and self.min_clients < rule.least:
@@ -76,4 +83,9 @@ class FedAvgRecipe(ModelRecipe):
     def demand(self) -> ModelDemand | None:
         """Return what a mean needs; with ``aggregator`` all updates of a round are held besides."""
         mean = super().demand()
-        return mean if mean is None or self.aggregator is None else replace(mean, held=None)
+        return mean if mean is None else aggregating_demand(self.aggregator, mean, self._asked())
+
+    def _asked(self) -> int | None:
+        """Return how many sites a round asks; None is all of them."""
+        size = self.clients_per_round
+        return None if size is None else math.ceil(size * self.over_select)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.trained import BUFFERS, instantiated, is_module
 from flare_async.transfer.keras_weights import has_weights
@@ -30,6 +31,7 @@ __all__ = ["LOCAL_VARS", "FedBNRecipe", "normalisation_layers"]
 LOCAL_VARS: Final = "local_vars"
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedBNRecipe(ModelRecipe):
     """FedAvg without normalisation layers; see ``ModelRecipe`` for the other arguments.
@@ -45,6 +47,12 @@ class FedBNRecipe(ModelRecipe):
     name: str = "fedbn"
 
     def __post_init__(self) -> None:
+        known = (self.train_config or {}).get(LOCAL_VARS)
+        if known is None or known != self.exclude_vars:  # a copy of a recipe has them already
+            self._exclude_layers()
+        super().__post_init__()
+
+    def _exclude_layers(self) -> None:
         self.model = instantiated(self.model)
         given = self.initial_model if self.model is None else self.model
         layers = sorted(normalisation_layers(given))
@@ -57,7 +65,6 @@ class FedBNRecipe(ModelRecipe):
             raise ConfigError("model", shown, "has no layer for batch normalisation", hint)
         self.exclude_vars = "|".join(patterns)
         self.train_config = {**(self.train_config or {}), LOCAL_VARS: self.exclude_vars}
-        super().__post_init__()
 
 
 def normalisation_layers(model: object) -> set[str]:

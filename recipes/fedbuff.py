@@ -20,15 +20,17 @@ from dataclasses import dataclass
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.model import ParamsType
 from flare_async.recipes.async_recipe import AsyncRecipe
-from flare_async.recipes.model_recipe import is_finite
+from flare_async.recipes.model_checks import is_finite
 from flare_async.recipes.staleness import Staleness
 from flare_async.roles.messages import Scalar
 
 __all__ = ["FedBuffRecipe"]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedBuffRecipe(AsyncRecipe):
     """FedBuff: the mean of ``buffer_size`` differences makes a version, however old they are.

@@ -13,13 +13,22 @@ from typing import Final
 
 from flare_async.errors import ConfigError, QuorumNotReached
 from flare_async.jobs.metrics import MetricMean
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.site import Plain, Site
 from flare_async.model import FLModel
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.model_rounds import ModelRounds
+from flare_async.recipes.options import OF_SUMS, refuse_options
 
 __all__ = ["FedEvalRecipe", "refuse_training"]
 
+UNUSED: Final = (
+    *OF_SUMS,
+    "exclude_vars",
+    "aggregation_weights",
+    "params_transfer_type",
+    "patience",
+)
 SCRIPT_NAMES: Final = {"eval_script": "train_script", "eval_args": "train_args"}
 
 
@@ -32,6 +41,7 @@ def refuse_training(model: FLModel, site: Site) -> FLModel:
     raise ConfigError("train", None, f"{site.name} was asked to train by a recipe that evaluates")
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedEvalRecipe(ModelRecipe):
     """Has every site evaluate ``model``, with the tensors of ``eval_ckpt`` if there is one.
@@ -54,6 +64,7 @@ class FedEvalRecipe(ModelRecipe):
     validation_timeout: float = 6000.0
 
     def __post_init__(self) -> None:
+        refuse_options(self, UNUSED, "every site evaluates, and nobody trains")
         if self.eval_ckpt is not None:
             self.initial_ckpt = self.eval_ckpt
         self.train_script = self.train_script or self.eval_script

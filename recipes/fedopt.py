@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flare_async.errors import ConfigError
 from flare_async.jobs.memory_demand import ModelDemand
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.recipes.algorithm import Algorithm, Averaged
 from flare_async.recipes.optimizer_args import OptimizerChoice
 from flare_async.recipes.schedules import Schedule
@@ -31,6 +31,7 @@ from flare_async.transfer.tensors import TensorSet
 __all__ = ["FedOptRecipe"]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedOptRecipe(TrainedModelRecipe):
     """FedAvg with an optimizer at the server; see ``ModelRecipe`` for the other arguments.
@@ -55,8 +56,6 @@ class FedOptRecipe(TrainedModelRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.stepped:
-            raise ConfigError("model", type(self.model).__name__, "has nothing that is trained")
         self._started()
 
     def algorithm(self) -> Algorithm:

@@ -17,12 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.recipes.algorithm import Algorithm
 from flare_async.recipes.model_recipe import ModelRecipe
 
 __all__ = ["FedProxRecipe", "SiteNumber"]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedProxRecipe(ModelRecipe):
     """FedAvg whose sites get ``mu``, the weight of their proximal term; see ``ModelRecipe``.

@@ -21,14 +21,17 @@ import numpy.typing as npt
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.companions import Companion, plain_params
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.models import load_model
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import slots
 from flare_async.jobs.work import Framework
-from flare_async.recipes.collected import Answers, Question, collected
+from flare_async.recipes.collected import Answers, Question, collected, demand_of_answers
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.model_rounds import ModelRounds
+from flare_async.recipes.options import OF_SUMS, refuse_options
 from flare_async.recipes.sklearn_fedavg import FILE, saved
 from flare_async.recipes.whole import refuse_partial, require_sklearn
 from flare_async.transfer.tensors import TensorSet
@@ -38,6 +41,7 @@ __all__ = ["KMeansFedAvgRecipe"]
 Doubles = npt.NDArray[np.float64]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class KMeansFedAvgRecipe(ModelRecipe):
     """Mini-batch k-means over sites; ``FL_global_model.safetensors`` has ``center``.
@@ -62,11 +66,12 @@ class KMeansFedAvgRecipe(ModelRecipe):
 
     def __post_init__(self) -> None:
         refuse_partial(self)
+        refuse_options(self, OF_SUMS, "answers are collected from all sites, and not summed")
         positive("n_clusters", self.n_clusters)
         positive("max_values", self.max_values)
         super().__post_init__()
 
-    def load(self) -> tuple[TensorSet, Framework]:
+    def first_model(self) -> tuple[TensorSet, Framework]:
         """Return the first centres; nothing where round 0 makes them. Raises ConfigError."""
         require_sklearn()  # now, not in the middle of a run
         path = self.model_path or self.initial_ckpt
@@ -104,8 +109,9 @@ class KMeansFedAvgRecipe(ModelRecipe):
             return {}
         return {FILE: partial(saved, dict(run.model.numpy()))}
 
-    def demand(self) -> None:
-        """What a site answers is small, and known in round 1 only."""
+    def demand(self) -> ModelDemand:
+        """Return what there is room for: answers as they came, and what is taken out of them."""
+        return demand_of_answers(self.max_values, self.filters)
 
     def _slots(self, clusters: Clusters) -> Mapping[Companion, TensorSet]:
         if clusters.center is None:
@@ -134,7 +140,7 @@ class Clusters:
                 raise ValueError(f"{problem} of {self._number} clusters is needed")
 
     def taken(self, answers: Sequence[Answers]) -> TensorSet:
-        """Return the model that these answers lead to, in their order."""
+        """Return the model that these answers lead to, in their order. Raises ConfigError."""
         if self.center is None:
             self.center = self._first(np.concatenate([part["center"] for part in answers]))
         else:
@@ -144,6 +150,9 @@ class Clusters:
     def _first(self, centers: npt.NDArray[np.generic]) -> Doubles:
         from sklearn.cluster import KMeans
 
+        if len(centers) < self._number:
+            problem = f"the sites have sent {len(centers)} first centres together"
+            raise ConfigError("n_clusters", self._number, problem, "send more of them, or ask less")
         fitted = KMeans(self._number, random_state=self._seed % 2**32).fit(centers)
         found: Doubles = np.asarray(fitted.cluster_centers_, np.float64)
         return found

@@ -25,15 +25,19 @@ import numpy as np
 import numpy.typing as npt
 
 from flare_async.errors import ConfigError
-from flare_async.jobs.companions import Companion
+from flare_async.jobs.companions import Companion, joined
+from flare_async.jobs.filters.demand import with_filters
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.models import load_model
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import SLOTS, slots
 from flare_async.jobs.work import Framework
 from flare_async.model import NPConstants
 from flare_async.recipes.algorithm import Algorithm, Averaged
-from flare_async.recipes.model_recipe import ModelRecipe, is_finite
+from flare_async.recipes.model_checks import is_finite
+from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.whole import refuse_partial
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import Update
@@ -47,6 +51,7 @@ FILE: Final = "models/weights.npy"
 Doubles = npt.NDArray[np.float64]
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class FedAvgLrRecipe(ModelRecipe):
     """Logistic regression by Newton's method; ``FL_global_model.safetensors`` has ``numpy_key``.
@@ -78,7 +83,7 @@ class FedAvgLrRecipe(ModelRecipe):
                 raise ConfigError(name, value, "a number of at least 0 is needed")
         super().__post_init__()
 
-    def load(self) -> tuple[TensorSet, Framework]:
+    def first_model(self) -> tuple[TensorSet, Framework]:
         """Return zeros, or the weights of ``initial_ckpt``. Raises ConfigError."""
         size = self.num_features + 1
         weights: Doubles = np.zeros((size, 1))
@@ -95,6 +100,17 @@ class FedAvgLrRecipe(ModelRecipe):
         if run.model is None:
             return {}
         return {FILE: partial(saved, run.model.numpy()[WEIGHTS])}
+
+    def demand(self) -> ModelDemand:
+        """Return what a mean of weights, gradients and Hessians needs."""
+        mean = ModelDemand.of_mean(
+            joined(self.initial, Newton(self).companions(0)),
+            accumulator=self.accumulator,
+            versions=min(1, self.num_rounds - 1),
+            staging=self.staging,
+            exact=self.exact,
+        )
+        return with_filters(mean, self.filters)
 
     def algorithm(self) -> Algorithm:
         """Return Newton's step."""
@@ -129,7 +145,7 @@ class Newton(Algorithm):
         """Return the next weights; the sums are the means times the sites.
 
         Raises:
-            ConfigError: the Hessian cannot be inverted.
+            ConfigError: the Hessian cannot be inverted, or the step is not finite.
         """
         recipe, sites = self._recipe, len(average.updates)
         weights = model.numpy()[WEIGHTS].astype(np.float64)
@@ -144,6 +160,9 @@ class Newton(Algorithm):
         except np.linalg.LinAlgError as exc:
             problem = "the Hessian of all sites is singular"
             raise ConfigError("epsilon", recipe.epsilon, problem, "give more, or l2=") from exc
+        if not np.isfinite(step).all():
+            problem = "the Hessian of all sites is so small that the step is not finite"
+            raise ConfigError("epsilon", recipe.epsilon, problem, "give more, or l2=")
         return TensorSet.from_params({WEIGHTS: weights + recipe.damping_factor * step})
 
 

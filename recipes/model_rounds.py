@@ -12,9 +12,11 @@ from flare_async.jobs.metrics import MetricMean
 from flare_async.jobs.threads import run_to_end
 from flare_async.recipes.aggregators import AggregatedUpdates
 from flare_async.recipes.algorithm import Algorithm, Averaged, PlayedRound
+from flare_async.recipes.finite import check_finite
 from flare_async.recipes.stopping import Judge
 from flare_async.roles.round import RoundTask, Update
 from flare_async.transfer.mean import WeightedMean
+from flare_async.transfer.precision import excluded_names
 from flare_async.transfer.reducer import Reducer
 from flare_async.transfer.repull import RepulledMean
 from flare_async.transfer.tensors import TensorSet
@@ -70,10 +72,12 @@ class ModelRounds:
             model=result, updates=taken, trained=record.metrics, received=seen, ends=ends
         )
 
-    async def evaluated(self, model: TensorSet) -> Mapping[str, float]:
+    async def evaluated(
+        self, model: TensorSet, *, number: int | None = None
+    ) -> Mapping[str, float]:
         """Have every site evaluate ``model``, with ``evaluate=`` only; return the mean metrics.
 
-        Waits as ``averaged`` does.
+        ``number`` is the round's, by default that of the next one. Waits as ``averaged`` does.
 
         Raises:
             QuorumNotReached: fewer than ``min_clients`` sites answered.
@@ -81,7 +85,7 @@ class ModelRounds:
         recipe, cohort = self.recipe, self.cohort
         if recipe.evaluate is None:
             return {}
-        number = len(cohort.history.rounds)
+        number = len(cohort.history.rounds) if number is None else number
         task = cohort.task(number, recipe.num_rounds, "validate")
         received = MetricMean()
         async with cohort.recording(task, cohort.sites, recipe.min_clients) as record:
@@ -145,9 +149,16 @@ class ModelRounds:
         average = Averaged(
             number=task.number, model=own, companions=answers, sites=sites, updates=updates
         )
-        if type(self.algorithm).step is Algorithm.step or model.nbytes <= INLINE_BYTES:
+        if type(self.algorithm).step is Algorithm.step:
             return self.algorithm.step(model, average)
-        return await run_to_end(lambda: self.algorithm.step(model, average))
+        excluded = excluded_names(model, self.recipe.exclude_vars)
+
+        def step() -> TensorSet:
+            result = self.algorithm.step(model, average)
+            check_finite(result, f"the server's step of round {task.number}", excluded)
+            return result
+
+        return step() if model.nbytes <= INLINE_BYTES else await run_to_end(step)
 
     async def _off_loop(self, call: Callable[[], TensorSet], reducer: Reducer) -> TensorSet:
         nbytes: int = getattr(reducer, "nbytes", self.recipe.initial.nbytes)
@@ -156,7 +167,7 @@ class ModelRounds:
     def _metrics(self, updates: list[Update]) -> tuple[MetricMean, MetricMean]:
         trained, received = MetricMean(), MetricMean()
         for update in updates:
-            trained.add(update.site, update.metrics, update.weight)
+            trained.add(update.site, *self.recipe.trained(update))
             received.add(update.site, *self.recipe.received(update))
         return trained, received
 

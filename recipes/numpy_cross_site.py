@@ -17,13 +17,14 @@ from flare_async.errors import ConfigError
 from flare_async.jobs.cohort import JobCohort
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.recipe import Recipe
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.scripted import ScriptOptions
 from flare_async.jobs.work import EvaluateFunction, Work
-from flare_async.model import NPConstants
+from flare_async.model import MetaKey, ModelName, NPConstants
 from flare_async.recipes.cross_site import FOLDER, MODELS, Load, evaluated_across, reader
 from flare_async.recipes.fedeval import own_names, refuse_training
 from flare_async.recipes.kept_models import KeptModels
-from flare_async.recipes.model_recipe import is_finite
+from flare_async.recipes.model_checks import is_finite
 from flare_async.transfer.files import read_file
 from flare_async.transfer.mean import WeightedMean
 from flare_async.transfer.tensors import TensorSet
@@ -33,6 +34,7 @@ __all__ = ["NumpyCrossSiteEvalRecipe"]
 DEFAULT_MODELS = {"server": "server.npy"}
 
 
+@recipe_arguments
 @dataclass(eq=False)
 class NumpyCrossSiteEvalRecipe(ScriptOptions, Recipe):
     """Evaluates every model at every site; nobody trains.
@@ -110,7 +112,8 @@ class NumpyCrossSiteEvalRecipe(ScriptOptions, Recipe):
     async def _submitted(self, cohort: JobCohort) -> dict[str, Load]:
         kept = KeptModels(cohort.run.folder / FOLDER / MODELS)
         kept.folder.mkdir(parents=True, exist_ok=True)
-        task, limits = cohort.task(0, 1, "submit_model"), cohort.server.context.limits
+        meta = {MetaKey.SUBMIT_MODEL_NAME.value: ModelName.BEST_MODEL.value}
+        task, limits = cohort.task(0, 1, "submit_model", meta), cohort.server.context.limits
         async with cohort.recording(task, cohort.sites, self.min_clients):
             with WeightedMean(self.first, order=cohort.sites, limits=limits) as mean:
                 async with cohort.round(
@@ -133,6 +136,9 @@ class NumpyCrossSiteEvalRecipe(ScriptOptions, Recipe):
             names = DEFAULT_MODELS if self.model_name is None else self.model_name
             folder = Path(self.model_dir).expanduser()
             files |= {label: folder / file for label, file in names.items()}
+        for path in files.values():
+            if not path.is_file():
+                raise ConfigError("model_dir", str(path), "there is no such file")
         return {label: partial(loaded, path) for label, path in files.items()}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.models import load_model
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import Framework
 from flare_async.model import NPConstants
@@ -28,11 +29,12 @@ __all__ = ["NumpyFedAvgRecipe"]
 FILE: Final = "models/server.npy"
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class NumpyFedAvgRecipe(FedAvgRecipe):
     """FedAvg whose ``model`` is an array or a list of numbers; ``initial_ckpt`` may be ``.npy``."""
 
-    def load(self) -> tuple[TensorSet, Framework]:
+    def first_model(self) -> tuple[TensorSet, Framework]:
         """Return the one array. Raises ConfigError."""
         if self.model is None:
             return load_model(None, self.initial_ckpt)

@@ -65,7 +65,7 @@ class OptimizerChoice:
         if given is None:
             return SGD()
         if not isinstance(given, Mapping):
-            return given
+            return _own("optimizer_args", given, ("lr", "slots", "step"))
         make = RULES.get(_short(_path("optimizer_args", given)))
         return None if make is None else _make("optimizer_args", make, self._args(given))
 
@@ -90,7 +90,7 @@ class OptimizerChoice:
         if given is None:
             return Constant()
         if not isinstance(given, Mapping):
-            return given
+            return _own("lr_scheduler_args", given, ("factor",))
         make = SCHEDULES.get(_short(_path("lr_scheduler_args", given)))
         if make is not None:
             return _make("lr_scheduler_args", make, self._args(given))
@@ -103,6 +103,16 @@ class OptimizerChoice:
         if not isinstance(args, Mapping):
             raise ConfigError("args", args, "a dict is needed")
         return {key: _filled(value, self.num_rounds) for key, value in args.items()}
+
+
+def _own(field: str, given: Made, names: Sequence[str]) -> Made:
+    """Return an object of the user's that has what is needed. Raises ConfigError."""
+    lacking = [name for name in names if not hasattr(given, name)]
+    if lacking or isinstance(given, type):
+        problem = f"has no {', '.join(lacking)}" if lacking else "is a class"
+        shown = getattr(given, "__name__", type(given).__name__)
+        raise ConfigError(field, shown, problem, 'give {"class_path": ..., "args": {...}}')
+    return given
 
 
 def _path(field: str, config: Config) -> str:

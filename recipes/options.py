@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
 
 from flare_async.errors import ConfigError
 from flare_async.recipes.model_recipe import ModelRecipe
 
-__all__ = ["refuse_options"]
+__all__ = ["OF_SUMS", "refuse_options"]
+
+OF_SUMS: Final = (
+    *("clients_per_round", "over_select", "accumulator", "exact", "scale_bits", "staging"),
+    "max_norm",
+)
 
 
 def refuse_options(recipe: ModelRecipe, names: tuple[str, ...], problem: str) -> None:

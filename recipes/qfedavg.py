@@ -15,25 +15,30 @@ s = L * sum_k F_k^q / sum_k h_k, in one pass and without a copy of any update.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Final
 
 from flare_async.errors import ConfigError, UpdateRefused
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.limits import Limits
 from flare_async.recipes.fair_mean import FLOOR, FairMean, FairRule
 from flare_async.recipes.fedprox import check_weight
-from flare_async.recipes.model_recipe import is_finite
+from flare_async.recipes.model_checks import is_finite
 from flare_async.recipes.trained_recipe import TrainedModelRecipe
 from flare_async.roles.messages import Scalar
 from flare_async.roles.round import Update
+from flare_async.transfer.mean_bounds import MIN_WEIGHT
 from flare_async.transfer.reducer import Reducer
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["QFedAvgRecipe"]
 
+MOST_LOSS: Final = 2.0**53  # as of any weight
 
+
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class QFedAvgRecipe(TrainedModelRecipe):
     """q-FedAvg; see ``ModelRecipe`` for the other arguments.
@@ -41,6 +46,9 @@ class QFedAvgRecipe(TrainedModelRecipe):
     Every update must bring ``meta["loss"]``, the loss of the model as it was received, over the
     site's own data. ``lr`` is 1 / L, in the paper the learning rate of the sites; where they take
     many steps it may be larger, or the server's steps are short. Relays do not add updates here.
+    Metrics are weighed by steps, as in FedAvg. Unless it is given, ``accumulator`` is float64 where
+    ``q`` is above 1.59: in float32 a site is refused whose loss to the power of ``q`` is not from
+    2**-53 to 2**53.
 
     Raises:
         ConfigError: an argument cannot be used; the error names it.
@@ -60,27 +68,27 @@ class QFedAvgRecipe(TrainedModelRecipe):
                 raise ConfigError(name, bad, "cannot be used with q-FedAvg", "leave it out")
         if self.aggregation_weights:
             raise ConfigError("aggregation_weights", dict(self.aggregation_weights), "losses weigh")
+        if self.accumulator is None and FLOOR**self.q < MIN_WEIGHT:
+            self.accumulator = "float64"  # powers of losses leave the range of sums in float32
         super().__post_init__()
 
     def weigh(self, site: str, meta: Mapping[str, Scalar]) -> float:
         """Return the site's loss.
 
         Raises:
-            UpdateRefused: there is none, or it is negative or not finite.
+            UpdateRefused: there is none, it is negative or not finite, or the steps are no number.
         """
+        super().weigh(site, meta)  # by which its metrics are weighed
         loss = meta.get(self.loss_key)
         if isinstance(loss, bool) or not isinstance(loss, int | float):
             raise UpdateRefused(site, f"meta[{self.loss_key!r}] is {loss!r:.40}, a loss is needed")
-        if not 0 <= loss < math.inf:
-            raise UpdateRefused(site, f"its loss is {loss}, a number from 0 on is needed")
+        if not 0 <= loss <= MOST_LOSS:
+            raise UpdateRefused(site, f"its loss is {loss}, a number from 0 to 2**53 is needed")
         return max(float(loss), FLOOR)
 
-    def received(self, update: Update) -> tuple[Mapping[str, float], float]:
-        """Return the metrics of the received model; their weight is not the loss."""
-        metrics, weight = super().received(update)
-        if self.evaluate is None:
-            weight = super().weigh(update.site, update.meta)
-        return metrics, weight
+    def trained(self, update: Update) -> tuple[Mapping[str, float], float]:
+        """Return the metrics of training, and the steps as their weight: the loss is none."""
+        return update.metrics, super().weigh(update.site, update.meta)
 
     def reducer(
         self, model: TensorSet, sites: tuple[str, ...], limits: Limits | None = None

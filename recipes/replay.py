@@ -24,6 +24,11 @@ class Part:
     task: int
     base: int
 
+    @property
+    def said(self) -> str:
+        """The part in words, for messages."""
+        return f"task {self.task} of {self.site} from version {self.base}"
+
 
 class Replay:
     """Which updates make each version, and from which version each site begins each task.

@@ -16,7 +16,7 @@ so that c stays the mean of all N controls, of sites that have never taken part 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,9 +24,11 @@ import numpy as np
 from flare_async.client.scaffold import AlgorithmConstants
 from flare_async.errors import ConfigError
 from flare_async.jobs.companions import Companion, joined
+from flare_async.jobs.filters.demand import with_filters
 from flare_async.jobs.memory_demand import ModelDemand
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.recipes.algorithm import Algorithm, Averaged
-from flare_async.recipes.model_recipe import is_finite
+from flare_async.recipes.model_checks import is_finite
 from flare_async.recipes.model_rounds import ModelRounds
 from flare_async.recipes.schedules import Constant
 from flare_async.recipes.server_optimizers import SGD
@@ -43,6 +45,7 @@ CONTROLS: Final = Companion(
 )
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class ScaffoldRecipe(TrainedModelRecipe):
     """SCAFFOLD; see ``ModelRecipe`` for the other arguments.
@@ -83,11 +86,12 @@ class ScaffoldRecipe(TrainedModelRecipe):
         needed = ModelDemand.of_mean(
             both,
             accumulator=self.accumulator,
-            exclude=self.exclude_vars,
+            exclude=self.mean_options(both).exclude,
+            versions=min(1, self.num_rounds - 1),
             staging=self.staging,
             exact=self.exact,
         )
-        return replace(needed, versions=min(1, self.num_rounds - 1))
+        return with_filters(needed, self.filters)
 
 
 class Controls(Algorithm):

@@ -19,6 +19,7 @@ import numpy as np
 from flare_async.errors import ConfigError, MissingExtra
 from flare_async.jobs.companions import plain_params
 from flare_async.jobs.models import load_model
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import Framework
 from flare_async.recipes.algorithm import Algorithm
@@ -44,6 +45,7 @@ class Settled(Algorithm):
         return self._meta
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class SklearnFedAvgRecipe(FedAvgRecipe):
     """FedAvg of the arrays in ``model_params``, with its other values for every site.
@@ -78,7 +80,7 @@ class SklearnFedAvgRecipe(FedAvgRecipe):
         given = self.model_params or {}
         return {name: scalar(name, value) for name, value in given.items() if not is_array(value)}
 
-    def load(self) -> tuple[TensorSet, Framework]:
+    def first_model(self) -> tuple[TensorSet, Framework]:
         """Return the arrays. Raises ConfigError."""
         given = self.model_params or {}
         arrays: dict[str, object] = {

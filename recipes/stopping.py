@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import structlog
+
 from flare_async.errors import ConfigError
 from flare_async.jobs.cohort import JobCohort
 from flare_async.jobs.metrics import by_key
@@ -14,6 +16,8 @@ from flare_async.jobs.recipe import positive
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["Judge", "Patience", "StopCondition"]
+
+log = structlog.get_logger()
 
 OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
@@ -77,14 +81,18 @@ class Judge:
         stop_cond: str | None = None,
         patience: int | None = None,
     ) -> None:
+        self._key = key_metric
         self._better = by_key(key_metric, lower=lower)
         self._stop = None if stop_cond is None else StopCondition(stop_cond)
         self._patience = Patience(patience)
+        needed = {key_metric} if patience is not None else set()
+        self._unseen = needed | ({self._stop.metric} if self._stop is not None else set())
+        self._told = False
 
     async def judged(
         self,
         cohort: JobCohort,
-        model: TensorSet,
+        model: TensorSet | None,
         version: int,
         metrics: Mapping[str, float],
         *,
@@ -92,13 +100,24 @@ class Judge:
     ) -> bool:
         """Record how a version did and return whether the run should end; the best one is kept.
 
-        Without metrics nothing is recorded. Of the ``last`` version no patience is asked. Waits for
-        the best model's file only.
+        Where the model is at the sites, None, they keep it.
+        Without metrics nothing is recorded, and patience does not count versions before the first
+        one with the key metric; what never comes is told once. Of the ``last`` version no patience
+        is asked. Waits for the best model's file only.
         """
         if not metrics:
             return False
         best = await cohort.evaluated(model, version, metrics, self._better)
         if last:
             return False
+        self._look_for_missing(metrics)
         met = self._stop is not None and self._stop.met(metrics)
+        if self._key in self._unseen:
+            return met
         return self._patience.lost(better=best) or met
+
+    def _look_for_missing(self, metrics: Mapping[str, float]) -> None:
+        self._unseen -= metrics.keys()
+        if self._unseen and not self._told:
+            self._told = True
+            log.warning("metrics_missing", missing=sorted(self._unseen), found=sorted(metrics))

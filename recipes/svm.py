@@ -19,13 +19,22 @@ import numpy as np
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.companions import plain_params
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import slots
 from flare_async.jobs.work import Framework
-from flare_async.recipes.collected import Answers, Question, collected, validated
+from flare_async.recipes.collected import (
+    Answers,
+    Question,
+    collected,
+    demand_of_answers,
+    validated,
+)
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.model_rounds import ModelRounds
+from flare_async.recipes.options import OF_SUMS, refuse_options
 from flare_async.recipes.sklearn_fedavg import FILE, saved
 from flare_async.recipes.whole import refuse_partial, require_sklearn
 from flare_async.transfer.capture import Array
@@ -36,6 +45,7 @@ __all__ = ["SVMFedAvgRecipe"]
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
 
 
+@recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class SVMFedAvgRecipe(ModelRecipe):
     """An SVM over sites; ``FL_global_model.safetensors`` has ``support_x`` and ``support_y``.
@@ -59,6 +69,7 @@ class SVMFedAvgRecipe(ModelRecipe):
 
     def __post_init__(self) -> None:
         refuse_partial(self)
+        refuse_options(self, OF_SUMS, "answers are collected from all sites, and not summed")
         if self.kernel not in KERNELS:
             raise ConfigError("kernel", self.kernel, f"use one of {', '.join(KERNELS)}")
         for name in ("model_path", "initial_ckpt"):
@@ -68,7 +79,7 @@ class SVMFedAvgRecipe(ModelRecipe):
         positive("max_support", self.max_support)
         super().__post_init__()
 
-    def load(self) -> tuple[TensorSet, Framework]:
+    def first_model(self) -> tuple[TensorSet, Framework]:
         """Return a model of nothing: there is none before round 0. Raises MissingExtra."""
         require_sklearn()  # now, not in the middle of a run
         return TensorSet.from_params({}), "numpy"
@@ -95,15 +106,19 @@ class SVMFedAvgRecipe(ModelRecipe):
             return {}
         return {FILE: partial(saved, {**run.model.numpy(), "kernel": self.kernel})}
 
-    def demand(self) -> None:
-        """What sites answer is known in round 1 only."""
+    def demand(self) -> ModelDemand:
+        """Return what there is room for: answers as they came, and what is taken out of them."""
+        return demand_of_answers(self.max_values + self.max_support, self.filters)
 
     def fitted(self, answers: Sequence[Answers]) -> TensorSet:
-        """Return the support vectors of all that sites sent."""
+        """Return the support vectors of all that sites sent. Raises ConfigError."""
         from sklearn.svm import SVC
 
         samples = np.concatenate([part["support_x"] for part in answers])
         labels = whole(np.concatenate([part["support_y"] for part in answers]).reshape(-1))
+        if len(kinds := np.unique(labels)) < 2:
+            problem = f"all {len(labels)} support vectors are labelled {kinds[0]}"
+            raise ConfigError("support_y", kinds.tolist(), problem, "send samples of two classes")
         support = SVC(kernel=self.kernel).fit(samples, labels).support_
         return TensorSet.from_params({"support_x": samples[support], "support_y": labels[support]})
 

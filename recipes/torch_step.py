@@ -2,13 +2,15 @@
 
 The pseudo-gradient of a round is x_t - mean_t, so that SGD with a rate of 1 lands on the mean. Held
 beside the model and the mean: PyTorch's own copy of the trained tensors, their gradients while it
-steps, and the optimizer's state.
+steps, and the optimizer's state. All of it is float32 where the model is narrower: in half
+precision an optimizer's smallest terms are zeros, and its quotients no numbers.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,12 +19,15 @@ from flare_async.jobs.models import instance_of
 from flare_async.recipes.schedules import Schedule
 from flare_async.recipes.server_step import private_bytes
 from flare_async.transfer.capture import as_tensor
+from flare_async.transfer.dtypes import torch_dtype
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["TorchSchedule", "TorchStep", "torch_optimizer"]
+
+FLOAT32: Final = 4  # bytes of a value
 
 
 class TorchStep:
@@ -57,14 +62,16 @@ class TorchStep:
         rate = self._rate * self._schedule.factor(self._steps)
         self._optimizer.param_groups[0]["lr"] = rate
         for name, param in self._params.items():
+            param.data.copy_(_parameter(model, name))
             param.grad = param.detach() - _parameter(mean, name).to(self._device)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         views = dict(mean)
         for name, param in self._params.items():
             target = private_bytes(mean[name], model[name])
-            found = param.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-            target[:] = found
+            kind = torch_dtype(model.spec(name).dtype)
+            moved = param.detach().cpu().to(kind).contiguous()
+            target[:] = moved.flatten().view(torch.uint8).numpy()
             views[name] = target.data
         self._steps += 1
         return TensorSet.from_views(mean.specs, views, mean.aliases)
@@ -93,6 +100,11 @@ class TorchSchedule:
         self._scheduler = made
         self._rate = rate
         self._factors = [self._now()]
+        try:
+            self.factor(1)
+        except TypeError as exc:
+            problem = f"goes by more than rounds: {exc}"
+            raise ConfigError("lr_scheduler_args", _path(config), problem) from exc
 
     def factor(self, steps: int) -> float:
         """Return the rate after so many steps, in parts of the first one."""
@@ -123,11 +135,17 @@ def torch_optimizer(
     made = _made("optimizer_args", {**config, "args": given})
     if not isinstance(made, torch.optim.Optimizer):
         raise ConfigError("optimizer_args", _path(config), "is no optimizer of PyTorch's")
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ConfigError(
+            "optimizer_args", _path(config), "computes losses of its own: use another"
+        )
     return made
 
 
 def _parameter(tensors: TensorSet, name: str) -> torch.Tensor:
-    return as_tensor(tensors.spec(name), np.frombuffer(tensors[name], np.uint8).copy())
+    value = as_tensor(tensors.spec(name), np.frombuffer(tensors[name], np.uint8).copy())
+    return value.float() if value.itemsize < FLOAT32 else value
 
 
 def _made(field: str, config: Mapping[str, object]) -> object:

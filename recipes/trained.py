@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from flare_async.jobs.models import instance_of
-from flare_async.transfer.keras_weights import has_weights
+from flare_async.transfer.keras_weights import has_weights, weights_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,8 +45,11 @@ def trainable_of(model: object, names: Iterable[str]) -> frozenset[str]:
 
 
 def fixed_in_layers(model: object) -> frozenset[str]:
-    """Return the names, by layer and position, of a Keras model's weights without a gradient."""
-    found: set[str] = set()
+    """Return the names, by path, and by layer and position, of weights without a gradient.
+
+    Of what is no Keras model there are none.
+    """
+    found = fixed_by_path(model)
     layers = getattr(model, "layers", ()) if has_weights(model) else ()
     for layer in cast("Iterable[object]", layers):
         trained = {id(weight) for weight in getattr(layer, "trainable_weights", ())}
@@ -54,6 +57,16 @@ def fixed_in_layers(model: object) -> frozenset[str]:
         name = getattr(layer, "name", "")
         found |= {f"{name}/{at}" for at, weight in weights if id(weight) not in trained}
     return frozenset(found)
+
+
+def fixed_by_path(model: object) -> set[str]:
+    """Return the paths of a Keras model's weights without a gradient."""
+    listed: Sequence[object] = getattr(model, "weights", ())
+    if not has_weights(model) or isinstance(model, Sequence) or not listed:
+        return set()
+    trained = {id(weight) for weight in getattr(model, "trainable_weights", ())}
+    pairs = zip(weights_of(model), listed, strict=False)
+    return {name for name, weight in pairs if id(weight) not in trained}
 
 
 def is_module(model: object) -> bool:

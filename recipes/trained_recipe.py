@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flare_async.errors import ConfigError
+from flare_async.jobs.checkpoints import FIXED, names_in
 from flare_async.jobs.work import Framework
+from flare_async.recipes.model_checks import check_excluded
 from flare_async.recipes.model_recipe import ModelRecipe
 from flare_async.recipes.server_step import stepped_names
 from flare_async.recipes.trained import instantiated, trainable_of
@@ -18,11 +21,26 @@ __all__ = ["TrainedModelRecipe"]
 class TrainedModelRecipe(ModelRecipe):
     """A ``ModelRecipe`` whose ``stepped`` are the tensors that an optimizer moves."""
 
-    def load(self) -> tuple[TensorSet, Framework]:
+    def first_model(self) -> tuple[TensorSet, Framework]:
         """Return the first model, and take note of what is trained. Raises ConfigError."""
         self.model = instantiated(self.model)
-        tensors, framework = super().load()
-        self._trainable = trainable_of(self.model, tensors)
+        tensors, framework = super().first_model()
+        check_excluded(self.exclude_vars, tensors)
+        self._trainable = self._trained_of(tensors)
         excluded = excluded_names(tensors, self.exclude_vars)
         self.stepped = stepped_names(tensors, self._trainable, excluded)
+        if not self.stepped:
+            raise ConfigError("model", type(self.model).__name__, "has nothing that is trained")
         return tensors, framework
+
+    @property
+    def trainable(self) -> frozenset[str]:
+        """The names of the model's tensors that are trained."""
+        return self._trainable
+
+    def _trained_of(self, tensors: TensorSet) -> frozenset[str]:
+        if self.model is None and self.initial_ckpt is not None:
+            fixed = names_in(self.initial_ckpt, FIXED)
+            if fixed is not None:
+                return frozenset(name for name in tensors if name not in fixed)
+        return trainable_of(self.model, tensors)

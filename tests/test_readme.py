@@ -94,7 +94,7 @@ def test_every_shell_command_exists(line):
     assert importlib.util.find_spec(words[1]) is not None
     if words[1] == "flare_async.sim":
         named = commands.COMMANDS.get(words[2]) if len(words) > 2 else None
-        called = importlib.import_module(named).command if named else command
+        called = named() if named else command
         known = {name for option in called.params for name in option.opts} | {"--help"}
         assert {word for word in words[2:] if word.startswith("--")} <= known
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--n_clients", type=int, default=2)
     parser.add_argument("--num_rounds", type=int, default=3)
     parser.add_argument("--launch_external_process", action="store_true")
-    parser.add_argument("--workspace", type=Path, default=Path())
+    parser.add_argument("--workspace", type=Path, default=None)
     return parser.parse_args(argv)
 
 
@@ -43,12 +44,14 @@ def recipe_of(args: argparse.Namespace) -> FedAvgRecipe | NumpyCrossSiteEvalReci
         )
         add_cross_site_evaluation(recipe)
         return recipe
-    np.save(args.workspace / "pretrained.npy", first)
+    folder = args.workspace or Path(tempfile.mkdtemp(prefix="pretrained-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "pretrained.npy", first)
     return NumpyCrossSiteEvalRecipe(
         name="hello-numpy-cross-val",
         min_clients=args.n_clients,
         eval_script=HERE / "client.py",
-        model_dir=args.workspace,
+        model_dir=folder,
         model_name={"pretrained": "pretrained.npy"},
         launch_external_process=args.launch_external_process,
     )

@@ -19,13 +19,14 @@ model; everything else is the desk's.
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flare_async.client.api import APIContext, current
 from flare_async.client.context import init
 from flare_async.client.data_types import AnalyticsDataType
 from flare_async.client.decorators import evaluate, train
-from flare_async.model import FLModel, MetaKey, NPConstants, ParamsType
+from flare_async.model import FLModel, MetaKey, ModelName, NPConstants, ParamsType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -40,11 +41,13 @@ __all__ = [
     "AnalyticsDataType",
     "FLModel",
     "MetaKey",
+    "ModelName",
     "NPConstants",
     "ParamsType",
     "clear",
     "evaluate",
     "get_config",
+    "get_file",
     "get_job_id",
     "get_site_name",
     "get_task_name",
@@ -154,6 +157,11 @@ def get_job_id(ctx: APIContext | None = None) -> str:
 def get_config(ctx: APIContext | None = None) -> dict[str, Plain]:
     """Return a copy of the site's options, as the recipe gave them."""
     return current(ctx).get_config()
+
+
+def get_file(name: str, ctx: APIContext | None = None) -> Path:
+    """Return where the site has a file that ``recipe.add_client_file`` was given."""
+    return current(ctx).get_file(name)
 
 
 def get_task_name(ctx: APIContext | None = None) -> str:

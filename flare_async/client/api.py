@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from flare_async.client.data_types import AnalyticsDataType, make_record
 from flare_async.errors import ClientCallError, ClientTypeError
+from flare_async.jobs.added_files import path_of
 from flare_async.jobs.scripts.desk import Desk, TaskFacts
-from flare_async.jobs.site import Plain, plain
+from flare_async.jobs.site import FILES, Plain, plain
 from flare_async.model import FLModel
 
 __all__ = ["APIContext", "current"]
@@ -146,7 +148,15 @@ class APIContext:
     def get_config(self) -> dict[str, Plain]:
         """Return a copy of the site's options, as the recipe gave them."""
         config = self.desk.place.config
-        return {key: plain(f"config.{key}", value) for key, value in config.items()}
+        return {key: plain(f"config.{key}", value) for key, value in config.items() if key != FILES}
+
+    def get_file(self, name: str) -> Path:
+        """Return where the site has a file that ``recipe.add_client_file`` was given.
+
+        Raises:
+            ConfigError: it has none of that name; the hint says which there are.
+        """
+        return path_of(self.desk.place.config, name)
 
     def get_task_name(self) -> str:
         """Return "train", "validate" or "submit_model"; waits for the first task.

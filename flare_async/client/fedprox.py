@@ -23,7 +23,7 @@ __all__ = ["PTFedProxLoss", "TFFedProxLoss"]
 class PTFedProxLoss:
     """The proximal term for PyTorch, to be added to a loss.
 
-    ``mu`` is the weight; ``FedProxRecipe`` gives its own to sites as the option "fedprox_mu".
+    ``mu`` is the weight; ``FedProxRecipe`` gives sites its own as ``model.meta["fedprox_mu"]``.
     The copy of the global model is never given a gradient.
 
     Raises:

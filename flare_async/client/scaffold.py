@@ -11,7 +11,7 @@ An optimizer of any kind takes the step with g(y); ``model_update`` then adds th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -38,7 +38,8 @@ class PTScaffoldHelper:
 
     Each round: ``load_global_controls`` with what was received, ``get_params``, ``model_update``
     after every step of the optimizer, ``terms_update`` after the last, ``get_delta_controls`` for
-    what is sent. Only parameters are corrected: running means and counters have no gradient.
+    what is sent. Only parameters are corrected: running means and counters have no gradient. Of
+    these, only what is trained here and what the server has controls for.
     """
 
     def __init__(self) -> None:
@@ -51,20 +52,25 @@ class PTScaffoldHelper:
 
     def init(self, model: nn.Module) -> None:
         """Begin with controls of zero for the parameters of ``model``."""
-        self._global = {name: param.detach() * 0 for name, param in model.named_parameters()}
-        self._local = {name: zero.clone() for name, zero in self._global.items()}
+        trained = ((n, param) for n, param in model.named_parameters() if param.requires_grad)
+        self._local = {name: param.detach() * 0 for name, param in trained}
+        self._global = {name: zero.clone() for name, zero in self._local.items()}
 
     def load_global_controls(self, weights: Mapping[str, object]) -> None:
         """Take the server's controls, arrays or tensors, as ``model.meta`` has them.
 
         Raises:
-            ValueError: one is missing or has another shape.
+            ValueError: one has another shape, or there is none for any parameter.
         """
         import torch
 
-        for name, own in self._global.items():
+        if weights and self._local and not self._local.keys() & weights.keys():
+            shown = f"{next(iter(weights))!r}, ... are controls of another model"
+            raise ValueError(f"{shown}: here are {next(iter(self._local))!r}, ...")
+        self._global = {}
+        for name, own in self._local.items():
             if name not in weights:
-                raise ValueError(f"control {name!r} is missing among {len(weights)}")
+                continue  # excluded from what is averaged
             given = torch.as_tensor(weights[name], dtype=own.dtype, device=own.device)
             if given.shape != own.shape:
                 shapes = f"{tuple(given.shape)}, the parameter is {tuple(own.shape)}"
@@ -98,7 +104,7 @@ class PTScaffoldHelper:
         import torch
 
         with torch.no_grad():
-            for name, param in model.named_parameters():
+            for name, param in corrected(model, c_global_para):
                 param.sub_(c_global_para[name] - c_local_para[name], alpha=curr_lr)
         self.cnt += 1
         self._rates += curr_lr
@@ -121,8 +127,8 @@ class PTScaffoldHelper:
         if not self._rates > 0:
             raise ValueError(f"{self.cnt} steps with a rate of {curr_lr}: nothing was learnt")
         start = dict(model_global.named_parameters())
-        delta, new = {}, {}
-        for name, param in model.named_parameters():
+        delta, new = {}, dict(c_local_para)
+        for name, param in corrected(model, c_global_para):
             moved = (start[name].detach() - param.detach()) / self._rates
             new[name] = c_local_para[name] - c_global_para[name] + moved
             delta[name] = (new[name] - c_local_para[name]).cpu().numpy()
@@ -137,6 +143,28 @@ class PTScaffoldHelper:
         if self._delta is None:
             raise ValueError("call terms_update after the last step of the round")
         return self._delta
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the site's control, to be kept in a file where a process ends with its task."""
+        return {name: value.detach().clone() for name, value in self._local.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take the control that ``state_dict`` gave, after ``init``.
+
+        Raises:
+            ValueError: it is that of another model.
+        """
+        shapes = {name: value.shape for name, value in state.items()}
+        if shapes != {name: value.shape for name, value in self._local.items()}:
+            raise ValueError(f"{len(shapes)} controls of another model, {len(self._local)} here")
+        self._local = {name: state[name].detach().to(own) for name, own in self._local.items()}
+
+
+def corrected(
+    model: nn.Module, controls: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yield the parameters that have a control."""
+    return ((name, param) for name, param in model.named_parameters() if name in controls)
 
 
 def get_lr_values(optimizer: torch.optim.Optimizer) -> list[float]:

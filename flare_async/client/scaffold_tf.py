@@ -1,7 +1,7 @@
 """SCAFFOLD at a site, for Keras; the equations are those of ``flare_async.client.scaffold``.
 
-Keras is not imported for it: a model is known by its layers, and a layer by its weights. Controls
-come and go as the model's arrays do, in lists by the names of the layers.
+Keras is not imported for it: a model is known by its weights. Controls come and go under the names
+that the model's arrays have, by layers or by paths.
 """
 
 from __future__ import annotations
@@ -12,79 +12,80 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from flare_async.transfer.keras_weights import KerasModel, places_of
+from flare_async.transfer.layers import flattened
+
 __all__ = ["ScaffoldCallback", "TFScaffoldHelper", "get_lr_values"]
 
-Arrays: TypeAlias = list[npt.NDArray[np.floating]]
-Controls: TypeAlias = dict[str, Arrays]
+Array: TypeAlias = npt.NDArray[np.floating]
+Controls: TypeAlias = dict[int, Array]  # by the places of weights in ``model.weights``
 
 
 class Variable(Protocol):
-    """One weight of a layer."""
+    """One weight of a model."""
 
-    def numpy(self) -> npt.NDArray[np.floating]:
+    def numpy(self) -> Array:
         """Return its value."""
         ...
 
-    def assign(self, value: npt.NDArray[np.floating]) -> object:
+    def assign(self, value: Array) -> object:
         """Give it another one."""
         ...
 
 
-class Layer(Protocol):
-    """A layer; ``weights`` has the order of ``get_weights``."""
-
-    @property
-    def name(self) -> str:
-        """What params and controls are listed under."""
+class Model(KerasModel, Protocol):
+    """A Keras model."""
 
     @property
     def weights(self) -> Sequence[Variable]:
-        """All weights."""
+        """All weights, in the order of ``get_weights``."""
 
     @property
     def trainable_weights(self) -> Sequence[Variable]:
         """Those that have a gradient."""
 
 
-class Model(Protocol):
-    """A Keras model."""
-
-    @property
-    def layers(self) -> Sequence[Layer]:
-        """Its layers."""
-
-
 class TFScaffoldHelper:
     """A site's control and the steps of a round; used as ``PTScaffoldHelper`` is.
 
-    Only trainable weights are corrected.
+    Only trainable weights are corrected, and of these only what the server has controls for.
     """
 
     def __init__(self) -> None:
         self.cnt = 0
         self._rates = 0.0
         self.model: Model | None = None
+        self._places: dict[str, int] = {}
         self._global: Controls = {}
         self._local: Controls = {}
-        self._delta: Controls | None = None
+        self._delta: dict[str, Array] | None = None
 
     def init(self, model: Model) -> None:
-        """Begin with controls of zero for the weights of ``model``."""
+        """Begin with controls of zero for the trainable weights of ``model``."""
         self.model = model
-        self._global = {name: [v * 0 for v in values] for name, values in values_of(model).items()}
-        self._local = {name: [v.copy() for v in zeros] for name, zeros in self._global.items()}
+        trained = {id(weight) for weight in model.trainable_weights}
+        numbered = enumerate(model.weights)
+        self._local = {at: w.numpy() * 0 for at, w in numbered if id(w) in trained}
 
-    def load_global_controls(self, weights: Mapping[str, Sequence[object]]) -> None:
+    def load_global_controls(self, weights: Mapping[str, object]) -> None:
         """Take the server's controls, as ``model.meta`` has them.
 
         Raises:
-            ValueError: a layer is missing, or has other weights.
+            ValueError: ``init`` was not called, or one has another shape than its weight.
+            TensorFormatError: they are named as the weights of another model.
         """
-        for name, own in self._global.items():
-            given = [np.array(value, dtype=own[0].dtype) for value in weights.get(name, ())]
-            if [value.shape for value in given] != [value.shape for value in own]:
-                raise ValueError(f"layer {name!r}: {len(given)} controls for {len(own)} weights")
-            self._global[name] = given
+        if self.model is None:
+            raise ValueError("call init(model) before the first round")
+        given = flattened(weights)
+        self._places = places_of(self.model, list(given))
+        self._global = {}
+        for name, at in self._places.items():
+            own = self.model.weights[at].numpy()
+            value = np.array(given[name], dtype=own.dtype)
+            if value.shape != own.shape:
+                raise ValueError(f"control {name!r} is {value.shape}, the weight is {own.shape}")
+            if at in self._local:
+                self._global[at] = value
 
     def get_params(self) -> tuple[Controls, Controls]:
         """Begin a round; return the server's control and the site's own.
@@ -102,12 +103,9 @@ class TFScaffoldHelper:
     ) -> None:
         """Correct the step that the optimizer has just taken with the rate ``curr_lr``."""
         rate = rate_of(curr_lr)
-        for layer in layers_of(model):
-            trained = {id(weight) for weight in layer.trainable_weights}
-            controls = zip(c_global_para[layer.name], c_local_para[layer.name], strict=True)
-            for weight, (server, own) in zip(layer.weights, controls, strict=True):
-                if id(weight) in trained:
-                    weight.assign(weight.numpy() - rate * (server - own))
+        for at, server in c_global_para.items():
+            weight = model.weights[at]
+            weight.assign(weight.numpy() - rate * (server - c_local_para[at]))
         self.cnt += 1
         self._rates += rate
 
@@ -117,7 +115,7 @@ class TFScaffoldHelper:
         curr_lr: object,
         c_global_para: Controls,
         c_local_para: Controls,
-        model_global: Model | Mapping[str, Sequence[npt.NDArray[np.floating]]],
+        model_global: Model | Mapping[str, object],
     ) -> None:
         """Renew the site's control; ``model_global`` is the model, or the params, as received.
 
@@ -126,27 +124,17 @@ class TFScaffoldHelper:
         """
         if not self._rates > 0:
             raise ValueError(f"{self.cnt} steps with a rate of {curr_lr}: nothing was learnt")
-        start = model_global if isinstance(model_global, Mapping) else values_of(model_global)
-        new: Controls = {}
-        for layer in layers_of(model):
-            name = layer.name
-            trained = {id(weight) for weight in layer.trainable_weights}
-            rows = zip(layer.weights, start[name], strict=True)
-            moved = [
-                (np.asarray(old) - weight.numpy()) * (id(weight) in trained) / self._rates
-                for weight, old in rows
-            ]
-            controls = zip(c_local_para[name], c_global_para[name], moved, strict=True)
-            new[name] = [(c - server + m).astype(c.dtype) for c, server, m in controls]
-        self._delta = {
-            name: [
-                after - before for after, before in zip(new[name], c_local_para[name], strict=True)
-            ]
-            for name in new
-        }
-        self._local = new
+        names = {at: name for name, at in self._places.items()}
+        delta = {name: np.zeros_like(model.weights[at].numpy()) for at, name in names.items()}
+        new = dict(c_local_para)
+        for at, server in c_global_para.items():
+            here, own = model.weights[at].numpy(), c_local_para[at]
+            moved = (value_of(model_global, at, names[at]) - here) / self._rates
+            new[at] = (own - server + moved).astype(own.dtype)
+            delta[names[at]] = new[at] - own
+        self._local, self._delta = new, delta
 
-    def get_delta_controls(self) -> Controls:
+    def get_delta_controls(self) -> dict[str, Array]:
         """Return what to send: how the site's control has changed.
 
         Raises:
@@ -155,6 +143,29 @@ class TFScaffoldHelper:
         if self._delta is None:
             raise ValueError("call terms_update after the last step of the round")
         return self._delta
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return the site's control, to be kept in a file where a process ends with its task."""
+        return {str(at): value.copy() for at, value in self._local.items()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take the control that ``state_dict`` gave, after ``init``.
+
+        Raises:
+            ValueError: it is that of another model.
+        """
+        found = {at: state.get(str(at)) for at in self._local}
+        for at, value in found.items():
+            if value is None or value.shape != self._local[at].shape or len(state) != len(found):
+                raise ValueError(f"no control of this model: weight {at} is lacking, or others are")
+            self._local[at] = np.array(value, dtype=self._local[at].dtype)
+
+
+def value_of(received: Model | Mapping[str, object], at: int, name: str) -> Array:
+    """Return the value of a weight of a model, or of params."""
+    if isinstance(received, Mapping):
+        return np.asarray(flattened(received)[name])
+    return received.weights[at].numpy()
 
 
 def ScaffoldCallback(scaffold_helper: TFScaffoldHelper) -> object:
@@ -188,16 +199,3 @@ def get_lr_values(optimizer: object) -> list[float]:
 def rate_of(value: object) -> float:
     """Return a rate that is a number or a variable."""
     return float(np.asarray(value))
-
-
-def layers_of(model: Model) -> list[Layer]:
-    """Return the layers that have weights."""
-    return [layer for layer in model.layers if layer.weights]
-
-
-def values_of(model: Model) -> Controls:
-    """Return the arrays of each layer that has any."""
-    return {
-        layer.name: [np.array(weight.numpy()) for weight in layer.weights]
-        for layer in layers_of(model)
-    }

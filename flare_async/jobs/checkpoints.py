@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
@@ -9,11 +11,26 @@ from typing import Final, cast
 import numpy as np
 
 from flare_async.errors import MissingExtra, TensorFormatError, WorkspaceError
+from flare_async.jobs.work import Framework
 from flare_async.model import NPConstants
-from flare_async.transfer.files import read_file
+from flare_async.transfer.files import open_regular, read_file, read_header
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["is_torch_file", "read_checkpoint"]
+__all__ = [
+    "FIXED",
+    "FORMATS",
+    "ORDER",
+    "framework_in",
+    "is_torch_file",
+    "names_in",
+    "read_checkpoint",
+    "said_in",
+]
+
+# The metadata of a safetensors file: whose tensors they are, as its library writes it, ...
+FORMATS: Final[Mapping[str, Framework]] = {"pt": "torch", "tf": "tensorflow", "np": "numpy"}
+FIXED: Final = "fixed"  # ... as JSON, which of them no optimizer moves, ...
+ORDER: Final = "order"  # ... and in which order a model has them: the file sorts them
 
 SUFFIXES: Final = frozenset({".pt", ".pth", ".ckpt", ".bin"})
 INNER: Final = ("model", "state_dict", "model_state_dict")  # as NVFlare, Lightning and others do
@@ -34,7 +51,41 @@ def read_checkpoint(path: str | Path) -> TensorSet:
     place = Path(path)
     if is_torch_file(place):
         return _read_torch(place)
-    return _read_numpy(place) if place.suffix == ".npy" else read_file(place)
+    return _read_numpy(place) if place.suffix == ".npy" else _read_safetensors(place)
+
+
+def said_in(path: str | Path) -> Mapping[str, str]:
+    """Return the metadata of a safetensors file; nothing of other files.
+
+    Raises:
+        WorkspaceError: the file cannot be read.
+        TensorFormatError: it is no safetensors file.
+    """
+    place = Path(path)
+    if is_torch_file(place) or place.suffix == ".npy":
+        return {}
+    try:
+        with os.fdopen(open_regular(place), "rb") as file:
+            return read_header(file, place, os.fstat(file.fileno()).st_size).manifest.metadata
+    except OSError as exc:
+        raise WorkspaceError("initial_ckpt", str(path), f"cannot be read: {exc}") from exc
+
+
+def framework_in(path: str | Path) -> Framework:
+    """Return whose tensors a file holds; NumPy's where it does not say. Raises as ``said_in``."""
+    return "torch" if is_torch_file(path) else FORMATS.get(said_in(path).get("format", ""), "numpy")
+
+
+def names_in(path: str | Path, key: str) -> tuple[str, ...] | None:
+    """Return the names in a file's metadata under ``FIXED`` or ``ORDER``; None where it has none.
+
+    Raises as ``said_in``.
+    """
+    try:
+        found: object = json.loads(said_in(path).get(key, "null"))
+    except (ValueError, RecursionError):
+        return None  # somebody else's metadata
+    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 def is_torch_file(path: str | Path) -> bool:
@@ -57,6 +108,15 @@ def _read_torch(path: Path) -> TensorSet:
         problem = f"{path.name}: no PyTorch file of tensors only: {said:.200}"
         raise TensorFormatError(problem) from exc
     return TensorSet.from_params(_state_of(path, found)).copy()
+
+
+def _read_safetensors(path: Path) -> TensorSet:
+    tensors = read_file(path)
+    order = names_in(path, ORDER)
+    if order is None or sorted(order) != sorted(tensors):
+        return tensors
+    views = {name: tensors[name] for name in tensors if name not in tensors.aliases}
+    return TensorSet.from_views([tensors.spec(name) for name in order], views, tensors.aliases)
 
 
 def _read_numpy(path: Path) -> TensorSet:

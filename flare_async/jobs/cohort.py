@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from flare_async.errors import FlareError
+from flare_async.jobs.awaiting import Unawaited, awaiting
 from flare_async.jobs.cohort_setting import CohortSetting, Recording, shifted
 from flare_async.jobs.events import (
     ModelEvaluated,
@@ -20,6 +22,7 @@ from flare_async.jobs.events import (
 )
 from flare_async.jobs.filters.cohort import FilteredCohort
 from flare_async.jobs.history import ModelRecord, RoundRecord, dumps
+from flare_async.jobs.keep_file import kept_file
 from flare_async.jobs.known_sites import KnownSites
 from flare_async.jobs.memory import is_due, return_memory
 from flare_async.jobs.repull import Repull
@@ -44,6 +47,7 @@ __all__ = ["CohortSetting", "JobCohort", "Recording"]
 INLINE_BYTES = 4 * MIB  # of model: a few milliseconds of arithmetic
 
 
+@awaiting("checkpoint", "evaluated", "finish", "formed", "keep_file", "note", "settle")
 class JobCohort(KnownSites, FilteredCohort):
     """What ``Recipe.coordinate`` gets: rounds, and the means to record and keep their results."""
 
@@ -60,6 +64,7 @@ class JobCohort(KnownSites, FilteredCohort):
         self._clock = server.context.clock
         self._origin = self._clock.now()
         self._records: dict[str, SiteRecord] = {}
+        self.unawaited = Unawaited()
         self.asked = 0  # tasks that were given to sites
         self._unwritten: TensorSet | None = None  # the first model, until there is another
         self._writing: anyio.Event | None = None
@@ -118,6 +123,7 @@ class JobCohort(KnownSites, FilteredCohort):
             sites=tuple(sites),
             metrics=dict(recording.metrics),
             task=task.name,
+            aggregator=recording.aggregator,
         )
         await self._keep(record)
 
@@ -146,6 +152,18 @@ class JobCohort(KnownSites, FilteredCohort):
     async def note(self, file: str, row: Mapping[str, object]) -> None:
         """Append a line of JSON to a file of the run. Raises WorkspaceError."""
         await self._store.append(file, dumps(row).encode() + b"\n")
+
+    async def keep_file(self, name: str, content: bytes | memoryview) -> Path:
+        """Write a file of the recipe's own below the run folder; return where it is.
+
+        It replaces a former one and is never half there. Waits for the file; cancelling waits for
+        its end.
+
+        Raises:
+            WorkspaceError: it cannot be written.
+            ConfigError: the name leaves the folder, or is that of a file that every run has.
+        """
+        return await kept_file(self._store, self.run.folder, name, content)
 
     async def _keep(self, record: RoundRecord) -> None:
         self.history.rounds.append(record)
@@ -247,14 +265,18 @@ class JobCohort(KnownSites, FilteredCohort):
             done.set()
 
     async def evaluated(
-        self, model: TensorSet, version: int, metrics: Mapping[str, float], better: Better | None
+        self,
+        model: TensorSet | None,
+        version: int,
+        metrics: Mapping[str, float],
+        better: Better | None,
     ) -> bool:
-        """Record how a version did; the best one so far is kept as a file and in the run."""
+        """Record how a version did; the best one so far is kept as a file, if it is here."""
         best = self.history.best()
         is_best = better is not None and better(metrics, None if best is None else best.metrics)
         self.history.models.append(ModelRecord(version, dict(metrics), is_best))
         self._observer_of_run(ModelEvaluated(version, dict(metrics), is_best))
-        if is_best:
+        if is_best and model is not None:
             metadata = {"version": str(version), "run": self.run.run_id}
             await self._store.write(BEST_MODEL, file_chunks(model, metadata))
         return is_best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flare_async.jobs.events import Observer
 from flare_async.roles.outcome import SiteRecord
@@ -27,12 +27,28 @@ class CohortSetting:
 
 @dataclass(slots=True)
 class Recording:
-    """A round that goes on: when it started, in seconds of the run, and its metrics so far."""
+    """A round that goes on: when it started, in seconds of the run, and its metrics so far.
+
+    ``aggregator`` is the site that runs it, where that is not the server.
+    """
 
     started: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    aggregator: str = ""
 
 
 def shifted(record: SiteRecord, origin: float) -> SiteRecord:
     """Return a record in seconds since ``origin``."""
-    return replace(record, started=record.started - origin, ended=record.ended - origin)
+    return SiteRecord(
+        record.site,
+        record.status,
+        record.started - origin,
+        record.ended - origin,
+        record.train_seconds,
+        record.weight,
+        record.metrics,
+        record.reason,
+        record.bytes_down,
+        record.bytes_up,
+        record.code,
+    )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flare_async.jobs.cohort import JobCohort
     from flare_async.jobs.recipe import Recipe
 
-__all__ = ["cause_of", "conducted"]
+__all__ = ["cause_of", "conducted", "note"]
 
 HINT = "enter rounds with 'async with' and 'await' what is async"
 
@@ -23,13 +23,16 @@ async def conducted(recipe: Recipe, cohort: JobCohort) -> None:
     Waits for the recipe; cancelling cancels it.
 
     Raises:
-        ConfigError: it is no coroutine, or it ended without asking any site.
+        ConfigError: it is no coroutine, it ended without asking any site, or it never awaited
+            something of the cohort's.
         Exception: whatever it raises.
     """
     try:
         await _run(recipe, cohort)
     except Exception as exc:
         note(exc, place_of_error(exc) or place_of(recipe.coordinate))
+        for call in cohort.unawaited.closed():
+            exc.add_note(f"{call} was never awaited")
         raise
 
 
@@ -44,6 +47,10 @@ async def _run(recipe: Recipe, cohort: JobCohort) -> None:
     await running
     if cohort.asked == before:
         raise ConfigError("coordinate", recipe.name, "ended without asking any site", HINT)
+    forgotten = cohort.unawaited.closed()
+    if forgotten:
+        problem = f"never awaited: {', '.join(forgotten)}"
+        raise ConfigError("coordinate", recipe.name, problem, "write 'await' before it")
     for follower in recipe.followers:
         await follower.conclude(cohort)
 

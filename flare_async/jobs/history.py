@@ -28,6 +28,7 @@ class RoundRecord:
     sites: Sequence[SiteRecord]
     metrics: Mapping[str, float] = field(default_factory=dict)  # weighted mean over the sites
     task: str = "train"
+    aggregator: str = ""  # the site that ran it, where that was not the server
 
     @property
     def seconds(self) -> float:
@@ -106,6 +107,7 @@ class History:
             "metrics": dict(record.metrics),
             "received_metrics": self._metrics_of(record.number),
             "sites": [site.row() for site in record.sites],
+            **({"aggregator": record.aggregator} if record.aggregator else {}),
         }
 
     def _metrics_of(self, version: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flare_async import __version__
 from flare_async.errors import FlareError
+from flare_async.jobs.conducting import cause_of
 from flare_async.jobs.history import finite
 from flare_async.jobs.run import Run
 from flare_async.ports import Store
@@ -21,7 +22,7 @@ from flare_async.transfer.tensors import TensorSet
 if TYPE_CHECKING:
     from flare_async.jobs.recipe import Recipe
 
-__all__ = ["keep_run"]
+__all__ = ["keep_run", "keep_torch"]
 
 
 async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str, object]) -> None:
@@ -31,8 +32,8 @@ async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str,
         WorkspaceError: the folder cannot be written.
     """
     if recipe.torch_filename is not None:
-        await _keep_torch(store, recipe.torch_filename, run.model)
-        await _keep_torch(store, f"best_{recipe.torch_filename}", run.best_model)
+        await keep_torch(store, recipe.torch_filename, run.model)
+        await keep_torch(store, f"best_{recipe.torch_filename}", run.best_model)
     for name, make in recipe.files(run).items():
         await store.write(name, [await asyncio.to_thread(make)])
     if run.cause is not None and not isinstance(run.cause, FlareError):
@@ -58,7 +59,7 @@ def summary(run: Run, recipe: Recipe, setting: Mapping[str, object]) -> dict[str
         "best_metrics": {} if best is None else dict(best.metrics),
         "failed_sites": run.history.failed_sites(),
         "model_digest": None if run.model is None else run.model.model_digest(),
-        "cause": None if cause is None else {"code": code_of(cause), "message": str(cause)},
+        "cause": None if cause is None else {"code": code_of(cause), "message": cause_of(cause)},
         "versions": {"flare_async": __version__, "python": platform.python_version()},
     }
 
@@ -68,7 +69,8 @@ def code_of(error: BaseException) -> str:
     return error.code if isinstance(error, FlareError) else "bug"
 
 
-async def _keep_torch(store: Store, name: str, model: TensorSet | None) -> None:
+async def keep_torch(store: Store, name: str, model: TensorSet | None) -> None:
+    """Write a model as a PyTorch file. Raises WorkspaceError."""
     if model is None:
         return
     import torch

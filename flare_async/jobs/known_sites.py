@@ -15,7 +15,8 @@ class KnownSites(Cohort):
     def _plan(
         self, sites: tuple[str, ...], quorum: int | None, size: int | None, deadline: float | None
     ) -> RoundPlan:
-        unknown = [site for site in sites if site not in self.sites]
+        own = set(self.sites)
+        unknown = [site for site in sites if site not in own]
         if unknown:
             known = ", ".join(self.sites[:5])
             problem = f"not among the {len(self.sites)} of this run"

@@ -26,7 +26,10 @@ class ModelDemand:
     ``versions`` of the ``model`` are held beside the accumulator and the first one, which is there
     before the run; ``narrowed`` is the largest tensor whose mean needs memory of its own,
     ``largest`` the largest of all. ``held`` updates wait until all of them are there, where the sum
-    cannot take them as they come; None is those of all sites.
+    cannot take them as they come; None is those of all sites; ``buffered`` ones wait beside those
+    that are under way. Whoever combines them needs ``per_update`` more for each. ``answers`` of
+    each site stay at the server until the round ends, where there is no sum. ``filters`` are held
+    at the server, ``slot_filters`` at every slot.
     """
 
     model: int
@@ -36,6 +39,15 @@ class ModelDemand:
     versions: int = 1
     staging: Staging = "spool"
     held: int | None = 0
+    buffered: int = 0
+    per_update: int = 0
+    answers: int = 0
+    filters: int = 0
+    slot_filters: int = 0
+
+    def waiting(self, sites: int) -> int:
+        """Return how many updates of so many sites wait until they are combined."""
+        return self.buffered + (sites if self.held is None else self.held)
 
     @classmethod
     def of_mean(

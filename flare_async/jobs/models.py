@@ -6,6 +6,7 @@ This runs on the submitter's side: it is one of the three places that import a c
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from flare_async.errors import ConfigError, TensorFormatError
-from flare_async.jobs.checkpoints import is_torch_file, read_checkpoint
+from flare_async.jobs.checkpoints import framework_in, read_checkpoint
 from flare_async.jobs.work import Framework
 from flare_async.transfer.keras_weights import has_weights, layer_weights_of, weights_of
 from flare_async.transfer.layers import LayerWeights, flattened
@@ -46,7 +47,7 @@ def load_model(
         raise ConfigError("model", None, "is missing", FORMS)
     stored = None if checkpoint is None else read_checkpoint(checkpoint)
     if model is None and stored is not None:
-        return stored, "torch" if is_torch_file(str(checkpoint)) else "numpy"
+        return stored, installed(framework_in(str(checkpoint)))
     params = params_of(model, layered=layered)
     try:
         tensors = TensorSet.from_params(params).copy()
@@ -62,6 +63,12 @@ def load_model(
         problem = "does not fit the model: " + "; ".join(differences[:5])
         raise ConfigError("initial_ckpt", str(checkpoint), problem)
     return stored, framework
+
+
+def installed(framework: Framework) -> Framework:
+    """Return the framework; NumPy where a file is of PyTorch and nobody here has that."""
+    lacking = framework == "torch" and importlib.util.find_spec("torch") is None
+    return "numpy" if lacking else framework
 
 
 def framework_of(params: Mapping[str, object]) -> Framework:

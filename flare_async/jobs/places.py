@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import sysconfig
 import traceback
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import flare_async
 
-__all__ = ["place_of", "place_of_error"]
+__all__ = ["is_users", "place_of", "place_of_caller", "place_of_error"]
 
+NO_FILES: Final = ("<frozen", "<string>")  # the interpreter's own, and what dataclasses write
 LIBRARIES: Final = ("stdlib", "platstdlib", "purelib", "platlib")
 
 
 def place_of(function: object) -> str | None:
-    """Return where a user's function is defined, as ``path:line, in name``; None if it is ours."""
+    """Return where a user's function is: ``path, line N, in name``; None if it is ours."""
     while isinstance(function, functools.partial):
         function = function.func
     code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
@@ -26,7 +29,7 @@ def place_of(function: object) -> str | None:
         code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004
     if code is None or not is_users(code.co_filename):
         return None
-    return f"{code.co_filename}:{code.co_firstlineno}, in {code.co_qualname}"
+    return f"{code.co_filename}, line {code.co_firstlineno}, in {code.co_qualname}"
 
 
 def place_of_error(error: BaseException) -> str | None:
@@ -39,13 +42,23 @@ def place_of_error(error: BaseException) -> str | None:
     for frame, line in traceback.walk_tb(error.__traceback__):
         code = frame.f_code
         if is_users(code.co_filename):
-            found = f"{code.co_filename}:{line}, in {code.co_qualname}"
+            found = f"{code.co_filename}, line {line}, in {code.co_qualname}"
     return found
+
+
+def place_of_caller() -> str:
+    """Return the line of a user's file that has led here, as ``path:line``; empty if none has."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def is_users(filename: str) -> bool:
     """Return whether a file is neither of this package nor of an installed library."""
-    return not filename.startswith("<frozen") and not filename.startswith(not_users())
+    return not filename.startswith(NO_FILES) and not filename.startswith(not_users())
 
 
 @cache

@@ -119,7 +119,7 @@ def plan_memory(base: int, demand: ModelDemand, layout: Layout, limits: Limits) 
     ``base`` is its resident size before, with the first model where that is resident.
     """
     waiting = min(layout.sites, layout.slots + lookahead(demand, limits))
-    waiting = max(waiting, layout.sites if demand.held is None else demand.held)
+    waiting = max(waiting, demand.waiting(layout.sites))
     server = _server(demand, layout, limits, waiting)
     # Whoever may be asked again keeps its result until the round is committed.
     kept = layout.sites if layout.adding or demand.staging == "repull" else waiting
@@ -142,6 +142,7 @@ def _server(demand: ModelDemand, layout: Layout, limits: Limits, waiting: int) -
     return [
         Part("models", demand.versions * demand.model, f"{demand.versions} x model"),
         *_sums(demand, limits),
+        *_combining(demand, layout),
         Part("staging", _staging(demand, layout, limits, waiting)),
         Part("answers", layout.sites * demand.answers, f"{layout.sites} sites x answer"),
         Part("filters", demand.filters),
@@ -170,6 +171,12 @@ def _sums(demand: ModelDemand, limits: Limits) -> Sequence[Part]:
         Part("accumulator", share, "of one group of tensors"),
         Part("pulled again", group, "one group of tensors"),
     ]
+
+
+def _combining(demand: ModelDemand, layout: Layout) -> Sequence[Part]:
+    count = demand.waiting(layout.sites)
+    nbytes = count * demand.per_update
+    return [Part("combining", nbytes, f"{count} updates x {demand.per_update}")] if nbytes else []
 
 
 def _staging(demand: ModelDemand, layout: Layout, limits: Limits, waiting: int) -> int:

@@ -8,32 +8,30 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flare_async.errors import ConfigError
-from flare_async.jobs.client_config import checked_settings, limits_with
-from flare_async.jobs.components import JobComponents
-from flare_async.jobs.filters.chains import FilterChains
-from flare_async.jobs.follower import Follower
+from flare_async.jobs.additions import Additions
 from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.run import Run
-from flare_async.jobs.trackers.feed import Tracker
 from flare_async.jobs.work import Work, inside_worker
-from flare_async.limits import Limits
-from flare_async.transfer.filters.filter import Filter
 
 if TYPE_CHECKING:
     from flare_async.jobs.cohort import JobCohort
+    from flare_async.jobs.desk import DeskSetting
     from flare_async.jobs.env import Env
+    from flare_async.roles.site_work import Desk
 
 __all__ = ["Recipe"]
 
+LOADED = "a worker loads this file to find the training function and must not run it"
+GUARD = 'put the call under if __name__ == "__main__":'
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Recipe(ABC):
+class Recipe(Additions, ABC):
     """Base of all recipes: ``coordinate`` is the algorithm, ``work`` what the sites do.
 
     ``name`` (letters, digits, dots, dashes) names the run folder, ``min_clients`` is how many
@@ -57,94 +55,32 @@ class Recipe(ABC):
         del run
         return {}
 
-    @cached_property
-    def job(self) -> JobComponents:
-        """Where job files written for NVFlare put their tensor streamers; needed for nothing."""
-        return JobComponents(self.name)
+    def export(self, job_dir: str | Path) -> Path:
+        """Write the job folder ``job_dir/<name>`` and return it; ``Recipe.load`` reads it.
 
-    @cached_property
-    def trackers(self) -> list[Tracker]:
-        """Where records of its runs go beside their folders: see ``add_experiment_tracking``."""
-        return []
-
-    @cached_property
-    def followers(self) -> list[Follower]:
-        """What is done around ``coordinate``: see ``add_cross_site_evaluation``."""
-        return []
-
-    @cached_property
-    def client_config(self) -> dict[str, object]:
-        """What ``add_client_config`` and ``add_server_config`` have set."""
-        return {}
-
-    def add_client_config(self, config: Mapping[str, object]) -> None:
-        """Set waits and bounds by NVFlare's names; docs/limits.md says what each does here.
+        It has the model, the recipe's arguments and the files of the user's code.
 
         Raises:
-            ConfigError: a name is not known.
+            ConfigError: something cannot be written down, such as a lambda; the error names it.
+            WorkspaceError: the folder exists, or cannot be written.
         """
-        self.client_config.update(checked_settings("client_config", config))
+        from flare_async.jobs.folders import export_job  # few runs need it
 
-    def add_server_config(self, config: Mapping[str, object]) -> None:
-        """Set waits and bounds as ``add_client_config``; server and sites have the same limits.
+        if inside_worker():
+            raise ConfigError("export", self.name, LOADED, GUARD)
+        return export_job(self, job_dir)
+
+    @staticmethod
+    def load(folder: str | Path) -> Recipe:
+        """Return the recipe of a job folder; its code runs, as that of a script does.
 
         Raises:
-            ConfigError: a name is not known.
+            ConfigError: it is no job folder, or something in it cannot be used.
+            WorkspaceError: a file cannot be read.
         """
-        self.client_config.update(checked_settings("server_config", config))
+        from flare_async.jobs.folders import load_job  # few runs need it
 
-    @cached_property
-    def filters(self) -> FilterChains:
-        """What ``add_*_filter`` has added."""
-        return FilterChains()
-
-    def add_client_input_filter(
-        self,
-        filter: Filter,  # noqa: A002 - NVFlare's name for it
-        tasks: Sequence[str] | None = None,
-        clients: Sequence[str] | None = None,
-    ) -> None:
-        """Let a filter change the model that sites have received. Raises ConfigError."""
-        self.filters.add("client_input", filter, tasks, clients)
-
-    def add_client_output_filter(
-        self,
-        filter: Filter,  # noqa: A002
-        tasks: Sequence[str] | None = None,
-        clients: Sequence[str] | None = None,
-    ) -> None:
-        """Let a filter change updates before anything leaves a site. Raises ConfigError."""
-        self.filters.add("client_output", filter, tasks, clients)
-
-    def add_server_output_filter(
-        self,
-        filter: Filter,  # noqa: A002
-        tasks: Sequence[str] | None = None,
-    ) -> None:
-        """Let a filter change the model before the server offers it. Raises ConfigError."""
-        self.filters.add("server_output", filter, tasks)
-
-    def add_server_input_filter(
-        self,
-        filter: Filter,  # noqa: A002
-        tasks: Sequence[str] | None = None,
-    ) -> None:
-        """Let a filter change updates as they are staged at the server. Raises ConfigError."""
-        self.filters.add("server_input", filter, tasks)
-
-    def limits(self, given: Limits) -> Limits:
-        """Return an environment's limits with what was added to the recipe.
-
-        Raises:
-            LimitsError: what was added contradicts itself or them.
-        """
-        return limits_with(given, self.client_config)
-
-    def keep_additions_of(self, other: Recipe) -> None:
-        """Take over what was added to a recipe after it was made, for a copy of it."""
-        for name in ("client_config", "filters", "followers", "job", "trackers"):
-            if name in vars(other):
-                vars(self)[name] = vars(other)[name]
+        return load_job(folder)
 
     def check_basics(self) -> None:
         """Check the three fields that every recipe has. Raises ConfigError."""
@@ -153,7 +89,7 @@ class Recipe(ABC):
         positive("min_clients", self.min_clients)
         positive("num_rounds", self.num_rounds)
 
-    def check_sites(self, sites: Sequence[str]) -> None:  # noqa: B027 - optional
+    def check_sites(self, sites: Sequence[str]) -> None:
         """Check what the recipe says of single sites; an environment asks before it starts.
 
         Raises:
@@ -166,6 +102,14 @@ class Recipe(ABC):
         An environment plans with it, and refuses what does not fit, before anything is started.
         """
         return None
+
+    def desk(self, setting: DeskSetting) -> Desk | None:
+        """Return what a site does with its peers, where sites work with each other."""
+        del setting
+        return None
+
+    def collect(self, run: Run, sites: Sequence[str]) -> None:
+        """Take into a run what its sites have left in their folders; called in a thread."""
 
     @abstractmethod
     async def coordinate(self, cohort: JobCohort) -> None:
@@ -203,12 +147,7 @@ class Recipe(ABC):
         the caller blocks. Raises as ``run`` does.
         """
         if inside_worker():
-            raise ConfigError(
-                "execute",
-                self.name,
-                "a worker loads this file to find the training function and must not run it",
-                'put the call under if __name__ == "__main__":',
-            )
+            raise ConfigError("execute", self.name, LOADED, GUARD)
         if loop_is_running():
             return self._execute_aside(env, check=check)
         return self._execute_here(env, check=check)

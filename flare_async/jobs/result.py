@@ -133,6 +133,8 @@ def _cast_value(value: object, dtype: str) -> object:
 def _arranged(
     tensors: TensorSet, expected: TensorSet, live: set[str], pool: SlotPool | None
 ) -> TensorSet:
+    if not live and not tensors.aliases and pool is not None:
+        return tensors  # what nobody else can reach is not the slot's memory either
     shared = {tensors.aliases.get(name, name) for name in live}
     views: dict[str, memoryview] = {}
     aliases: dict[str, str] = {}

@@ -11,6 +11,7 @@ from flare_async.errors import ConfigError
 from flare_async.jobs.components import ExchangeFormat
 from flare_async.jobs.scripts.script import Script
 from flare_async.jobs.site import Plain
+from flare_async.jobs.site_options import check_arguments, check_options
 from flare_async.jobs.work import Framework, TrainFunction
 from flare_async.model import ParamsType
 
@@ -82,6 +83,7 @@ class ScriptOptions:
         if self.train is not None and self.train_script is not None:
             hint = "give one of train= and train_script="
             raise ConfigError("train", self.train, f"train_script={self.train_script!r} too", hint)
+        self._check_options()
         named = {site: dict(config) for site, config in (self.per_site_config or {}).items()}
         for site in sorted(OWN_SITE & named.keys()):
             raise ConfigError("per_site_config", site, "is no site", "name sites")
@@ -94,6 +96,13 @@ class ScriptOptions:
         sites = [*([""] if default else []), *named]
         # Made once: whether the files exist is not asked again while an event loop waits.
         self._by_site = {site: self._made(site) for site in sites}
+
+    def _check_options(self) -> None:
+        check_options("train_config", self.train_config)
+        check_arguments("train_args", self.train_args)
+        for site, config in (self.per_site_config or {}).items():
+            check_options(f"per_site_config.{site}", config)
+            check_arguments(f"per_site_config.{site}.train_args", config.get("train_args"))
 
     @property
     def has_layers(self) -> bool:

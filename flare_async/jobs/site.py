@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import numpy as np
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
     from flare_async.roles.log_record import LogRecord
 
-__all__ = ["Plain", "Scalar", "Site", "SiteInfo", "SiteStates", "plain"]
+__all__ = ["FILES", "Plain", "Scalar", "Site", "SiteInfo", "SiteStates", "plain"]
 
 Scalar: TypeAlias = str | int | float | bool | None
 Plain: TypeAlias = Scalar | Sequence["Plain"] | Mapping[str, "Plain"]
 
 MAX_DEPTH: Final = 32
+FILES: Final = "flare_async.files"  # among a site's options: paths of files by their names
 WORD: Final = 2**63  # integers travel in 64 bits
 
 
@@ -92,11 +94,16 @@ class SiteInfo:
         )
 
     def __post_init__(self) -> None:
+        numbers = (self.index, self.num_sites, self.seed, self.round_number, self.total_rounds)
+        if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) >= WORD:
+            self._check_numbers()
+        plain("config", self.config)
+
+    def _check_numbers(self) -> None:
         for name in ("index", "num_sites", "seed", "round_number", "total_rounds"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 0 <= value < WORD:
                 raise ConfigError(f"site.{name}", value, "an integer from 0 to 2**63 - 1 is needed")
-        plain("config", self.config)
 
 
 class Site:
@@ -164,9 +171,21 @@ class Site:
         """This site's options: a private copy, tuples become lists."""
         if self._config is None:
             self._config = {
-                key: plain(f"config.{key}", value) for key, value in self.info.config.items()
+                key: plain(f"config.{key}", value)
+                for key, value in self.info.config.items()
+                if key != FILES
             }
         return self._config
+
+    def file(self, name: str) -> Path:
+        """Return where this site has a file that ``recipe.add_client_file`` was given.
+
+        Raises:
+            ConfigError: it has none of that name; the hint says which there are.
+        """
+        from flare_async.jobs.added_files import path_of  # few functions have files
+
+        return path_of(self.info.config, name)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -193,7 +212,10 @@ class Site:
     def seed_sequence(self, stream: int) -> np.random.SeedSequence:
         """Return the entropy of one stream: 0 is ``rng``, 1 torch, 2 the global generators."""
         info = self.info
-        return np.random.SeedSequence(info.seed, spawn_key=(info.round_number, info.index, stream))
+        # The words of SeedSequence(seed, spawn_key=(round, index, stream)), which takes three times
+        # as long: four of the seed, then those of the key.
+        words = [*_words(info.seed, 4), *_words(info.round_number), *_words(info.index), stream]
+        return np.random.SeedSequence(np.array(words, np.uint32))
 
     def log(self, **fields: Scalar) -> None:
         """Write one log event with these fields, marked with site, job and round.
@@ -221,6 +243,12 @@ class Site:
         record = make_record(key, value, "METRIC", step=step)
         if self._record is not None:
             self._record(record)
+
+
+def _words(number: int, least: int = 1) -> list[int]:
+    """Return a number below 2**63 as words of 32 bits, the lowest first."""
+    words = [number] if number <= 0xFFFFFFFF else [number & 0xFFFFFFFF, number >> 32]
+    return words + [0] * (least - len(words))
 
 
 class SiteStates:

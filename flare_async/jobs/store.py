@@ -49,6 +49,8 @@ class FolderStore:
         """Append to ``name``; the system has it on return. Raises WorkspaceError."""
         path = self._path(name)
         try:
+            if path.parent != self.folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
                 file.write(data)
         except OSError as exc:

@@ -17,7 +17,7 @@ import numpy as np
 
 from flare_async.errors import FlareError, TrainingFailed
 from flare_async.jobs.companions import answered, completed, handed
-from flare_async.jobs.places import place_of
+from flare_async.jobs.places import place_of, place_of_error
 from flare_async.jobs.result import (
     checked_evaluation,
     checked_meta,
@@ -163,8 +163,9 @@ def failure_of(site: str, error: BaseException) -> TrainingFailed:
     if len(shown) > MAX_TRACEBACK_LINES:
         cut = len(shown) - MAX_TRACEBACK_LINES + 1
         shown = [f"... {cut} lines", *shown[cut:]]
-    problem = described(error)
-    return TrainingFailed(site, problem[:MAX_PROBLEM], travelling("\n".join(shown)))
+    place = place_of_error(error)
+    problem = described(error)[:MAX_PROBLEM] + (f" (at {travelling(place)})" if place else "")
+    return TrainingFailed(site, problem, travelling("\n".join(shown)))
 
 
 def conclude(

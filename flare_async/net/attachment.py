@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flare_async.errors import FlareError, LinkLost, LocalProtocolError, RemoteProtocolError
 from flare_async.limits import MIB
+from flare_async.net.dispatch import take
 from flare_async.net.greeting import BROKEN
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
@@ -20,6 +21,7 @@ __all__ = ["Attachment"]
 
 MEASURING = 1  # the nonce of a ping that measures; a heartbeat's is 0
 PATH_RATE = 4096 * MIB  # bytes a second: no single connection has moved more
+SPURIOUS_SECONDS = 5.0
 SHORT_PATH = 2 * MIB  # what a path without latency holds; more of it would only delay control
 
 
@@ -49,6 +51,8 @@ class Attachment:
         if early:
             self.receive(early)
         self.pump.flush()
+        if self._session.random.buggify("spurious reconnect"):
+            self._lose_soon()
 
     def stop(self) -> None:
         """Move nothing any more; the link itself is closed by whoever ends the attachment."""
@@ -78,8 +82,8 @@ class Attachment:
 
     def receive(self, frames: Sequence[Frame | Landed]) -> None:
         """Hand on what one read brought; nothing, if it brought a part of a frame."""
-        session = self._session
-        if self.over:
+        session, over = self._session, self.over
+        if over:
             return
         now = session.clock.now()
         if not frames:
@@ -93,7 +97,9 @@ class Attachment:
         self._heartbeat.heard = now
         try:
             for frame in frames:
-                self._take(frame, now)
+                if self.over:  # the frame before may have ended the session
+                    break
+                take(session, frame, now)
         except RemoteProtocolError as exc:
             self._offended(exc)
         except Exception as exc:
@@ -101,8 +107,7 @@ class Attachment:
             session.end(LocalProtocolError(f"{session!r}: {type(exc).__name__}: {exc}"))
             self.link.abort()
             raise
-        if session.machine.has_frames:
-            self.pump.flush()
+        self.pump.flush()
 
     def destination(self, channel: int, offset: int, length: int) -> memoryview | None:
         """Say where payload bytes may land; a channel that is gone has no say."""
@@ -124,10 +129,6 @@ class Attachment:
 
     # Internals
 
-    def _take(self, frame: Frame | Landed, now: float) -> None:
-        if not self.over:  # the frame before may have ended the session
-            self._session.take(frame, now)
-
     def _offended(self, error: RemoteProtocolError) -> None:
         # Whoever has not shown yet that the session is his cannot end it: a proxy that answers in
         # the server's place, for instance.
@@ -138,6 +139,18 @@ class Attachment:
 
     def _may_resume(self, error: RemoteProtocolError) -> bool:
         return self._session.resumable and error.reason in BROKEN
+
+    def _lose_soon(self) -> None:
+        """Lose a link that nothing is wrong with, in a simulation that wants it."""
+        session = self._session
+        if session.resumable:
+            seconds = session.random.stream("spurious reconnect").uniform(0, SPURIOUS_SECONDS)
+            error = LinkLost(session.peer, "given up for nothing, by a simulation")
+            session.clock.call_at(session.clock.now() + seconds, lambda: self._lose_live(error))
+
+    def _lose_live(self, error: FlareError) -> None:
+        if not self.over:
+            self.lose(error)
 
     def _ping(self) -> None:
         self._session.machine.ping(0)

@@ -36,6 +36,8 @@ class Backoff:
         """Return the next pause in seconds."""
         bound = self.bound
         self.tries += 1
+        if self._random.buggify("no pause"):
+            return 0.0
         return self._random.stream(self._stream).uniform(0, bound)
 
     def reset(self) -> None:

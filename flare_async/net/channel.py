@@ -30,13 +30,14 @@ class Channel(Inflow, ObjectStream[Chunk]):
     the channel once nothing more can happen on it; neither may block.
     """
 
+    header = b""
+    on_failed: Callable[[], None] | None = None
+    on_over: Callable[[Channel], object] | None = None
+    _done = False
+
     def __init__(self, session: Session, number: int, topic: str, *, urgent: bool) -> None:
         super().__init__(session, number, topic)
         self.urgent = urgent
-        self.header = b""
-        self.on_failed: Callable[[], None] | None = None
-        self.on_over: Callable[[Channel], object] | None = None
-        self._done = False
         self._out = Outflow()
 
     def __repr__(self) -> str:
@@ -97,6 +98,20 @@ class Channel(Inflow, ObjectStream[Chunk]):
         self._check_may_send()
         self._out.ended = True
         self.session.machine.end(self.id, trailer)
+        self._out.queued(self)
+
+    def send_last(self, chunk: Chunk, trailer: bytes = b"") -> None:
+        """Queue ``chunk`` as ``send_soon`` does and end this direction, in one frame if it fits.
+
+        Raises:
+            FlareError: the channel has failed.
+            LocalProtocolError: this direction has ended.
+        """
+        self._check_may_send()
+        machine = self.session.machine
+        machine.send(self.id, chunk)
+        self._out.ended = True
+        machine.end(self.id, trailer)
         self._out.queued(self)
 
     async def send_eof(self) -> None:

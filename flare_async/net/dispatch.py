@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flare_async.errors import ChannelReset, Dismissed, RemoteProtocolError, SessionGone
+from flare_async.net.zeros import is_zeros
 from flare_async.wire.events import (
     Arrived,
     Credited,
@@ -21,12 +22,26 @@ from flare_async.wire.events import (
     Resumed,
     WasReset,
 )
-from flare_async.wire.frames import Data, Landed, ResetCode
+from flare_async.wire.frames import Data, Frame, Landed, ResetCode
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
 
-__all__ = ["handle", "land"]
+__all__ = ["handle", "take"]
+
+
+def take(session: Session, frame: Frame | Landed, now: float) -> None:
+    """Let the machine judge one frame and hand its events on."""
+    if type(frame) is Landed:
+        session.flow.feed(now, frame.length)
+    elif type(frame) is Data and frame.payload:
+        landed = land(session, frame, now)
+        if landed is not frame and frame.end:
+            take(session, landed, now)
+            landed = end_of(frame)
+        frame = landed
+    for event in session.machine.receive(frame, now):
+        HANDLERS[type(event)](session, event)
 
 
 def handle(session: Session, event: Event) -> None:
@@ -45,11 +60,19 @@ def land(session: Session, frame: Data, now: float) -> Data | Landed:
         session.flow.feed(now, len(frame.payload))
     if channel is None:
         return frame
+    if channel.has_taker and is_zeros(frame.payload):
+        return frame  # who takes them needs no copy
     view = channel.destination(frame.offset, len(frame.payload))
     if view is None or len(view) < len(frame.payload):
         return frame
-    view[:] = frame.payload
+    view[: len(frame.payload)] = frame.payload  # there may be room for more
     return Landed(frame.channel, frame.offset, len(frame.payload))
+
+
+def end_of(frame: Data) -> Data:
+    """Return what is left of an end frame whose payload has landed."""
+    end = frame.offset + len(frame.payload)
+    return Data(frame.channel, end, b"", True, frame.trailer, frame.done)
 
 
 def _arrived(session: Session, event: Arrived) -> None:
@@ -62,15 +85,21 @@ def _landed(session: Session, event: LandedBytes) -> None:
 
 def _credited(session: Session, event: Credited) -> None:
     session.flow.credits += 1
-    session.channels[event.channel].credited()
+    channel = session.channels.get(event.channel)  # gone if it could not take what came before
+    if channel is not None:
+        channel.credited()
 
 
 def _ended(session: Session, event: Ended) -> None:
-    session.channels[event.channel].ended(event.trailer)
+    channel = session.channels.get(event.channel)
+    if channel is not None:
+        channel.ended(event.trailer)
 
 
 def _finished(session: Session, event: Finished) -> None:
-    session.channels.pop(event.channel).finished()
+    channel = session.channels.pop(event.channel, None)
+    if channel is not None:
+        channel.finished()
 
 
 def _was_reset(session: Session, event: WasReset) -> None:

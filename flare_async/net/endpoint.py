@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flare_async.limits import Limits
+from flare_async.limits import KIB, Limits
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Clock, Random
 from flare_async.wire.frames import PROTOCOL_VERSION, Hello
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 __all__ = ["FIRST_WINDOW", "Endpoint"]
+
+SHORT_FRAME = 1 * KIB  # as short as a simulation makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Endpoint:
 
     def hello(self, frame_bytes: int, session: bytes, epoch: int = 0) -> Hello:
         """Return the hello of a session for its link number ``epoch``, which takes such frames."""
+        window = min(FIRST_WINDOW, self.limits.window_bytes)
+        if self.random.buggify("tiny window"):
+            window = max(1, window // 32)
+        if frame_bytes <= self.limits.frame_bytes and self.random.buggify("short frames"):
+            frame_bytes = min(frame_bytes, SHORT_FRAME)
         return Hello(
             version=PROTOCOL_VERSION,
             peer=self.name,
@@ -40,6 +47,6 @@ class Endpoint:
             epoch=epoch,
             token=self.token,
             role=self.role,
-            window=min(FIRST_WINDOW, self.limits.window_bytes),
+            window=window,
             frame_bytes=frame_bytes,
         )

@@ -60,34 +60,41 @@ class Inflow(ObjectReceiveStream[Chunk]):
 
     for_site = ""  # whom the peer opened it for, if for somebody behind this side
     hops = 0  # how often it may be passed on
+    origin = ""  # who opened it, if not the session's own peer: hops on the way vouch for that
+    # Of the class, because most channels never change them, and there are thousands a second.
+    trailer = b""
+    failed: FlareError | None = None
     _onward: Onward | None = None
+    _landed = 0
+    _arrival: Arrival | None = None  # since somebody waits with patience
+    _inbox: deque[Chunk] | None = None
+    _lease: memoryview | None = None
+    _on_landed: Callable[[int, int], None] | None = None
+    _ended = False
+    _collects = False
+    _taker: Taker | None = None
+    _receiver: asyncio.Future[None] | None = None
+    _rate: Demand | None = None
 
     def __init__(self, session: Session, number: int, topic: str) -> None:
         self.session = session
         self.id = number
         self.topic = topic
-        self.trailer = b""
-        self.failed: FlareError | None = None
-        self._landed = 0
-        self._arrival = Arrival(session.clock.now(), session.flow)
-        self._inbox: deque[Chunk] | None = None
-        self._lease: memoryview | None = None
-        self._on_landed: Callable[[int, int], None] | None = None
-        self._ended = False
-        self._collects = False
-        self._taker: Taker | None = None
-        self._receiver: asyncio.Future[None] | None = None
-        self._rate: Demand | None = None
 
     @property
     def peer(self) -> str:
         """The name of the site or server on the other side."""
-        return self.session.peer
+        return self.origin or self.session.peer
 
     @property
     def ended_there(self) -> bool:
         """Whether the peer has ended its direction."""
         return self._ended
+
+    @property
+    def has_taker(self) -> bool:
+        """Whether what arrives is given to somebody who takes it with its own memory, too."""
+        return self._taker is not None
 
     def statistics(self) -> ChannelStatistics:
         """Return bytes sent, acknowledged, received, consumed and unsent."""
@@ -185,7 +192,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
 
     def arrived(self, payload: Chunk) -> None:
         """Take payload that landed in no lease."""
-        self._arrival.feed(self.session.clock.now())
+        if self._arrival is not None:
+            self._arrival.feed(self.session.clock.now())
         if self._taker is not None:
             self._take(self._taker, payload)
         else:
@@ -195,9 +203,9 @@ class Inflow(ObjectReceiveStream[Chunk]):
 
     def landed_piece(self, length: int) -> None:
         """Take note of bytes that landed in the lease."""
-        self._arrival.feed(self.session.clock.now())
-        offset = self._landed
-        self._landed += length
+        if self._arrival is not None:
+            self._arrival.feed(self.session.clock.now())
+        offset, self._landed = self._landed, self._landed + length
         if self._on_landed is not None:
             self._on_landed(offset, length)
         elif self._taker is not None:
@@ -226,7 +234,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
         """Take note that the peer has ended its direction."""
         self._ended = True
         self.trailer = trailer
-        wake(self._receiver)
+        if self._receiver is not None:
+            wake(self._receiver)
         if self._onward is not None:
             self._onward.ended(trailer)
 
@@ -236,7 +245,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(payload)
-        if not self._collects:
+        if self._receiver is not None and not self._collects:
             wake(self._receiver)
 
     def _take(self, taker: Taker, payload: Chunk) -> None:
@@ -259,6 +268,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
                 raise self.failed
             await self._park(patience)
         chunk = self._inbox.popleft()
+        self._inbox = self._inbox or None
         if self.session.is_open(self.id):
             self.session.consumed(self.id, len(chunk))
         return chunk
@@ -274,6 +284,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
             if patience is None:
                 await future
             else:
+                if self._arrival is None:
+                    self._arrival = Arrival(self.session.clock.now(), self.session.flow)
                 await self.session.watchdog.wait(future, self._arrival, patience, self._silent)
         except AckStalled as exc:
             self.give_up(exc, "nothing arrived")

@@ -27,8 +27,12 @@ class Lobby:
         self._waiter: asyncio.Future[None] | None = None
 
     def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
-        """Give channels of ``topic`` to ``handler``."""
+        """Give channels of ``topic`` to ``handler``, also those that wait here already."""
         self._handlers[topic] = handler
+        waiting = [one for one in self.channels if one.topic == topic and not one.for_site]
+        for channel in waiting:
+            self.channels.remove(channel)
+            handler(channel)
 
     def admit(self, channel: Channel) -> None:
         """Take a channel that the peer has just opened; without room for it, it is refused.
@@ -43,8 +47,12 @@ class Lobby:
         elif len(self.channels) >= self._room:
             channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
         else:
-            self.channels.append(channel)
-            self.wake()
+            self.keep(channel)
+
+    def keep(self, channel: Channel) -> None:
+        """Let a channel wait for whoever iterates."""
+        self.channels.append(channel)
+        self.wake()
 
     def wake(self) -> None:
         """Let the one who waits look again."""

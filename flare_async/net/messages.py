@@ -32,6 +32,11 @@ class Messages(Generic[MessageT]):
         body = self._schema.encode(message)
         self.channel.send_soon(LENGTH.pack(len(body)) + body)
 
+    def post_last(self, message: MessageT) -> None:
+        """Queue one message and end this direction, and return at once."""
+        body = self._schema.encode(message)
+        self.channel.send_last(LENGTH.pack(len(body)) + body)
+
     async def send(self, message: MessageT) -> None:
         """Send one message; waits, is bounded and fails as ``Channel.send`` is."""
         self.post(message)

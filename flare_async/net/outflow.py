@@ -54,12 +54,14 @@ class Outflow:
         if channel.session.machine.sendable(channel.id):
             channel.session.flush()
         self._arm(channel)
-        wake(self._waiter)
+        if self._waiter is not None:
+            wake(self._waiter)
 
     def stop(self) -> None:
         """Watch no longer; wakes the waiter."""
         self._disarm()
-        wake(self._waiter)
+        if self._waiter is not None:
+            wake(self._waiter)
 
     async def drained(self, channel: Channel) -> None:
         """Wait until nothing is unsent or the channel has failed."""
@@ -80,13 +82,10 @@ class Outflow:
             self._disarm()
 
     def _arm(self, channel: Channel) -> None:
-        session, number = channel.session, channel.id
-        if self._watch is not None or not session.is_open(number):
+        if self._watch is not None:
             return
-        owes_the_end = self.ended and not channel.urgent
-        if session.machine.unsent(number) or (
-            owes_the_end and not session.machine.end_acknowledged(number)
-        ):
+        session, number = channel.session, channel.id
+        if session.machine.owes(number, ended=self.ended and not channel.urgent):
             self._queued = session.machine.sendable(number)
             if self._debt is None:
                 self._debt = Debt(session.clock.now(), session.flow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flare_async.errors import SendStalled
@@ -12,7 +12,7 @@ from flare_async.limits import Limits
 from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
-from flare_async.wire.frames import Data
+from flare_async.wire.frames import Data, Frame
 from flare_async.wire.session import SessionMachine
 
 if TYPE_CHECKING:
@@ -78,20 +78,26 @@ class Pump:
         if self._flushing or self._ended:
             return
         self._flushing = True
+        link, machine = self._link, self._machine
         try:
-            while self._machine.has_frames:
-                if not self._link.writable or self._sent >= self._turn:
-                    self._resume_later()
-                    return
-                frames = self._machine.frames_to_send(self._turn)
+            while link.writable and self._sent < self._turn:
+                frames = machine.frames_to_send(self._turn)
                 if not frames:
                     return
-                self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
-                self._link.send_soon(frames)
                 if type(frames[-1]) is Data:  # control frames come first
-                    self.sent = self._clock.now()
+                    self._count(frames)
+                link.send_soon(frames)
+                if self._turn == sys.maxsize:  # nothing is left
+                    return
+            if machine.has_frames:
+                self._resume_later()
         finally:
             self._flushing = False
+
+    def _count(self, frames: Sequence[Frame]) -> None:
+        self.sent = self._clock.now()
+        if self._turn < sys.maxsize:
+            self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
 
     def finish(self) -> None:
         """Send what a Goodbye has left of the queue, however full the link is, and stop."""

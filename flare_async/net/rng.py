@@ -35,6 +35,10 @@ class SystemRandom:
         """Return bytes that nobody can predict."""
         return secrets.token_bytes(nbytes)
 
+    def buggify(self, point: str) -> bool:
+        """Return False: nothing unlikely is made to happen."""
+        return False
+
 
 class SeededRandom:
     """Streams and tokens that depend on a seed and a name only, for simulation and replay."""
@@ -60,3 +64,7 @@ class SeededRandom:
     def token(self, nbytes: int) -> bytes:
         """Return the next reproducible bytes; worthless as a secret."""
         return self.stream("token").randbytes(nbytes)
+
+    def buggify(self, point: str) -> bool:
+        """Return False; ``flare_async.testing.BuggyRandom`` draws."""
+        return False

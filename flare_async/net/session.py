@@ -14,14 +14,14 @@ from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
 from flare_async.net.attachment import Attachment
 from flare_async.net.channel import Channel
 from flare_async.net.continuity import Continuity, Lifeline, handshake_error
-from flare_async.net.dispatch import handle, land
+from flare_async.net.dispatch import handle
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.flow import Flow
 from flare_async.net.greeting import told
 from flare_async.net.link import Link
 from flare_async.net.lobby import Lobby
 from flare_async.wire.events import Opened
-from flare_async.wire.frames import Data, Frame, Hello, Landed, ResetCode
+from flare_async.wire.frames import Frame, Hello, ResetCode
 from flare_async.wire.session import OpenOptions, SessionMachine, Side
 from flare_async.wire.windows import CreditBudget
 
@@ -137,6 +137,10 @@ class Session:
         """
         self._lobby.serve(topic, handler)
 
+    def keep(self, channel: Channel) -> None:
+        """Leave a channel that a handler was given to whoever iterates, whatever waits there."""
+        self._lobby.keep(channel)
+
     def open(self, topic: str, header: bytes = b"", options: OpenOptions | None = None) -> Channel:
         """Open a channel; data may be queued at once. Raises the session's error when it ended."""
         if self._ended:
@@ -230,15 +234,6 @@ class Session:
 
     # For the attachment and for events
 
-    def take(self, frame: Frame | Landed, now: float) -> None:
-        """Judge one frame and hand its events on."""
-        if isinstance(frame, Landed):
-            self.flow.feed(now, frame.length)
-        elif isinstance(frame, Data) and frame.payload:
-            frame = land(self, frame, now)
-        for event in self.machine.receive(frame, now):
-            handle(self, event)
-
     def greeted(self, hello: Hello) -> None:
         """Take the peer's hello."""
         self.hello = hello
@@ -295,6 +290,9 @@ class Session:
         return sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes)
 
     async def _close_link(self) -> None:
+        if self.link.by_reference:  # nothing of it is ever pending
+            self.link.abort()
+            return
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
             await self.link.aclose()
         self.link.abort()

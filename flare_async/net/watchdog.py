@@ -177,9 +177,10 @@ class Watchdog:
         start = min(since, self._clock.now())
         watch = Watch(self._parked, start, progress, patience, on_stall)
         self._parked[watch] = None
-        deadline = watch.deadline
-        if deadline < self._due:
-            self._arm(deadline)
+        if start + patience < self._due:  # no deadline is earlier than that
+            deadline = watch.deadline
+            if deadline < self._due:
+                self._arm(deadline)
         return watch
 
     def recheck(self) -> None:

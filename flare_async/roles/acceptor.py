@@ -40,7 +40,7 @@ class Acceptor:
         self.name = name
         self.directory = Directory(name, context.limits)
         self._relays = relays
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, None] = {}  # in order: a set has that of their addresses
         self._reception = Reception(context.endpoint(name, role))
 
     @property
@@ -114,7 +114,7 @@ class Acceptor:
     async def _attend(self, session: Session) -> None:
         if self._refuses(session):
             return
-        self._sessions.add(session)
+        self._sessions[session] = None
         self.attach(session)
         self.directory.enter(session)
         routes = False
@@ -127,7 +127,7 @@ class Acceptor:
                 else:
                     channel.reset(ResetCode.REFUSED, f"{self.name} takes no such topic")
         finally:
-            self._sessions.discard(session)
+            self._sessions.pop(session, None)
             self.directory.leave(session)
 
     async def _learn(self, session: Session, channel: Channel) -> None:

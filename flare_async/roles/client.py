@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import anyio
 import structlog
@@ -21,85 +18,41 @@ from flare_async.roles.log_feed import LogFeed
 from flare_async.roles.log_messages import LOG_TOPIC
 from flare_async.roles.log_record import LogRecord
 from flare_async.roles.messages import (
-    OFFER_SCHEMA,
     RECEIVED,
     TASK_TOPIC,
     Receipt,
-    Scalar,
     TaskFailed,
     TaskOffer,
     TaskResult,
 )
+from flare_async.roles.peers import Peers
 from flare_async.roles.readiness import Prepare, get_ready
+from flare_async.roles.site_work import (
+    ChoosesSink,
+    Desk,
+    ModelSink,
+    SiteResult,
+    SiteTask,
+    Worker,
+)
 from flare_async.roles.start_messages import START_TOPIC
 from flare_async.roles.stream import TaskStream
 from flare_async.roles.text import described, shortened, where
 from flare_async.transfer.shelf import Offer
-from flare_async.transfer.sink import MemorySink, TensorSink
-from flare_async.transfer.source import TensorSource
-from flare_async.transfer.tensors import TensorSet
+from flare_async.transfer.sink import MemorySink
 from flare_async.wire.frames import ResetCode
 
-__all__ = ["ChoosesSink", "Client", "ModelSink", "SiteResult", "SiteTask", "Worker"]
+__all__ = ["ChoosesSink", "Client", "Desk", "ModelSink", "SiteResult", "SiteTask", "Worker"]
 
 DETAILS_BYTES = 16_384
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class SiteTask:
-    """A task as a site's worker gets it; ``tensors`` are shared and must not be written to."""
-
-    job: str
-    task: str
-    round_number: int
-    total_rounds: int
-    tensors: TensorSet
-    meta: Mapping[str, Scalar] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SiteResult:
-    """What a worker made of a task; the client owns ``tensors`` from now on.
-
-    ``received`` are the metrics of the model as it came, ``metrics`` those of the work.
-    """
-
-    tensors: TensorSet | TensorSource | None
-    params_type: str
-    metrics: Mapping[str, float]
-    meta: Mapping[str, Scalar] = field(default_factory=dict)
-    seconds: float = 0.0
-    received: Mapping[str, float] = field(default_factory=dict)
-
-
-class Worker(Protocol):
-    """Does a site's work."""
-
-    async def run(self, task: SiteTask) -> SiteResult:
-        """Work on one task; cancelled when the server revokes it. Raises TrainingFailed."""
-
-
-class ModelSink(TensorSink, Protocol):
-    """A sink whose tensors a worker can have."""
-
-    @property
-    def tensors(self) -> TensorSet:
-        """The tensors, once they are whole. Raises TransferError."""
-
-
-@runtime_checkable
-class ChoosesSink(Protocol):
-    """A worker that says where a model that is pulled goes, instead of this process's memory."""
-
-    def sink(self, memory_bytes: int | None) -> ModelSink:
-        """Return a new sink, which accepts at most so many bytes."""
-
-
 class Client:
     """One site. ``gate`` bounds how many tasks of a process hold a model at once.
 
-    ``prepare(notice)`` makes the site ready for a job before its first task.
+    ``prepare(notice)`` makes the site ready for a job before its first task. ``desk`` gets tasks
+    that concern its peers, outside of the gate: it waits for others, who may need a place in there.
     """
 
     def __init__(
@@ -110,6 +63,7 @@ class Client:
         gate: AbstractAsyncContextManager[object] | None = None,
         *,
         prepare: Prepare | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self.context = context
         self.name = name
@@ -117,8 +71,13 @@ class Client:
         self._worker = worker
         self._gate = gate or nullcontext()
         self._prepare = prepare
+        self._desk = desk
+        self.peers = Peers(context, name, self.shelf, self._start)
+        if desk is not None:
+            self.peers.on_over = desk.over
         self._endpoint = context.endpoint(name, "client")
         self._logs = LogFeed(context.clock, context.random, context.limits)
+        self._working = False  # on a task in the session's own task
         self._round = ("", 0)  # the job and the round of the latest task
 
     def log(self, record: LogRecord) -> None:
@@ -135,6 +94,12 @@ class Client:
         Raises:
             LinkError: no connection in time, or the link was lost for good.
         """
+        try:
+            await self._stay(address)
+        finally:
+            self.peers.close()
+
+    async def _stay(self, address: str) -> None:
         clock, limits = self.context.clock, self.context.limits
         backoff = Backoff(self.context.random, "begin again", limits.retry_cap)
         while True:
@@ -152,37 +117,68 @@ class Client:
 
     async def _serve(self, session: Session) -> None:
         self.shelf.attach(session)
-        async for channel in session:
-            if channel.topic == TASK_TOPIC:
-                self.context.tasks.start_soon(self._task, channel, name=f"task at {self.name}")
-            elif channel.topic == START_TOPIC:
-                ready = partial(get_ready, channel, self.context.limits, self._prepare)
-                self.context.tasks.start_soon(ready, name=f"start at {self.name}")
-            elif channel.topic == LOG_TOPIC:
-                self.context.tasks.start_soon(
-                    self._logs.serve, channel, name=f"records of {self.name}"
-                )
-            else:
-                channel.reset(ResetCode.REFUSED, "a site takes tasks only")
-
-    async def _task(self, channel: Channel) -> None:
-        stream = TaskStream(channel)
-        with anyio.CancelScope() as scope:
-            channel.on_failed = scope.cancel  # a reset is the revocation of the lease
-            if not channel.is_open:  # revoked in the same read as it came
+        self.peers.attach(session)
+        self._working = False
+        session.serve(TASK_TOPIC, self._take)
+        session.serve(START_TOPIC, self._get_ready)
+        session.serve(LOG_TOPIC, self._tell_logs)
+        while True:
+            with anyio.CancelScope() as scope:  # taking a task back cancels it; then another one
+                await self._attend(session, scope)
                 return
+
+    async def _attend(self, session: Session, scope: anyio.CancelScope) -> None:
+        async for channel in session:
             try:
-                failed = await self._attempt(stream)
-            except BaseException:
-                stream.reset(ResetCode.CANCELLED, "the site stops")
-                raise
-            if failed is not None:
-                stream.finish(failed)
+                await self._task(channel, scope)
+            finally:
+                self._working = False
+            del channel  # who is idle holds nothing of its last task
+
+    def _take(self, channel: Channel) -> None:
+        """Work on a task in the session's own task if that is free; one of its own costs more."""
+        if self._working:
+            self._start(channel)
+        else:
+            self._working = True
+            channel.session.keep(channel)
+
+    def _get_ready(self, channel: Channel) -> None:
+        ready = partial(get_ready, channel, self.context.limits, self._prepare)
+        self.context.tasks.start_soon(ready, name=f"start at {self.name}")
+
+    def _tell_logs(self, channel: Channel) -> None:
+        self.context.tasks.start_soon(self._logs.serve, channel, name=f"records of {self.name}")
+
+    def _start(self, channel: Channel) -> None:
+        self.context.tasks.start_soon(self._task_apart, channel, name=f"task at {self.name}")
+
+    async def _task_apart(self, channel: Channel) -> None:
+        with anyio.CancelScope() as scope:
+            await self._task(channel, scope)
+
+    async def _task(self, channel: Channel, scope: anyio.CancelScope) -> None:
+        if channel.topic != TASK_TOPIC:
+            channel.reset(ResetCode.REFUSED, "a site takes tasks only")
+            return
+        stream = TaskStream(channel)
+        if not channel.is_open:  # revoked in the same read as it came
+            return
+        channel.on_failed = scope.cancel  # a reset is the revocation of the lease
+        try:
+            failed = await self._attempt(stream)
+        except BaseException:
+            stream.reset(ResetCode.CANCELLED, "the site stops")
+            raise
+        finally:
+            channel.on_failed = None
+        if failed is not None:
+            stream.finish(failed)
 
     async def _attempt(self, stream: TaskStream) -> TaskFailed | None:
         """Do the task; return what to tell the server when it failed and can be told."""
         try:
-            offer = OFFER_SCHEMA.decode(stream.channel.header, self.context.limits)
+            offer = self.context.offers.read(stream.channel.header, self.context.limits)
             self._check(offer)
             await self._work(stream, offer)
         except TrainingFailed as exc:
@@ -210,26 +206,39 @@ class Client:
         return TaskFailed(*told, logs=self._logs.waiting, code=code)
 
     async def _work(self, stream: TaskStream, offer: TaskOffer) -> None:
-        async with self._gate:
-            held, message = await self._train(stream, offer)
+        worker, gate = self._at_work(stream, offer)
+        async with gate:
+            held, message = await self._train(stream, offer, worker)
         try:
-            stream.post(message)
+            stream.post_last(message)
             await self._wait_for(stream, offer.keep_until)
             if held is not None:
                 self.shelf.withdraw(held)
                 held = None  # its tensors too: the round may go on for long
             await self._wait_for(stream, "")
-            stream.finish()
         finally:
             if held is not None:
                 self.shelf.withdraw(held)
 
-    async def _train(self, stream: TaskStream, offer: TaskOffer) -> tuple[Offer | None, TaskResult]:
+    def _at_work(
+        self, stream: TaskStream, offer: TaskOffer
+    ) -> tuple[Worker, AbstractAsyncContextManager[object]]:
+        """Return who works on a task; the desk works for the server only, never for a peer."""
+        if self._desk is not None and not stream.channel.origin:
+            worker = self._desk.worker(offer.task, self.peers.server(offer.job))
+            if worker is not None:
+                return worker, nullcontext()
+        return self._worker, self._gate
+
+    async def _train(
+        self, stream: TaskStream, offer: TaskOffer, worker: Worker
+    ) -> tuple[Offer | None, TaskResult]:
         # The tensors live in this frame only: what is waited for later is held by the offer alone.
-        sink = self._sink(stream.channel.session)
-        await self.context.downloader.fetch(stream.channel.session, offer.model, sink)
+        session = self.peers.reach(stream.channel, offer.job)
+        sink = self._sink(session, worker)
+        await self.context.downloader.fetch(session, offer.model, sink)
         self._round = offer.job, offer.round_number
-        work = self._worker.run(
+        work = worker.run(
             SiteTask(
                 offer.job,
                 offer.task,
@@ -239,7 +248,7 @@ class Client:
                 offer.meta,
             )
         )
-        result = await self.context.lag.steps(work, f"{type(self._worker).__qualname__}.run")
+        result = await self.context.lag.steps(work, f"{type(worker).__qualname__}.run")
         held = None
         if result.tensors is not None:
             held = self.shelf.put(result.tensors, readers=[stream.channel.peer])
@@ -255,10 +264,10 @@ class Client:
         )
         return held, message
 
-    def _sink(self, session: Session) -> ModelSink:
-        worker, most = self._worker, self.context.limits.memory_bytes
+    def _sink(self, session: Session, worker: Worker) -> ModelSink:
+        most = self.context.limits.memory_bytes
         # What comes by reference is nobody's to write: it is adopted where it is.
-        if isinstance(worker, ChoosesSink) and not session.link.by_reference:
+        if not session.link.by_reference and isinstance(worker, ChoosesSink):
             return worker.sink(most)
         return MemorySink(memory_bytes=most)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 import anyio
@@ -88,23 +88,23 @@ class Cohort:
         exception resets everybody.
 
         Raises:
-            ConfigError: the numbers do not fit each other.
+            ConfigError: the numbers do not fit each other, or there is no site.
             QuorumNotReached: (from iterating) too few updates came.
         """
-        plan = self._plan(tuple(sites or self.sites), quorum, size, deadline)
-        reducer = self._teed(task, model, reducer)
-        readers = self.server.readers(plan.sites)
-        offering = self.server.shelf.offer(model, readers=readers, version=task.number)
+        plan = self._plan(self._named(sites), quorum, size, deadline)
         # What the body raises leaves this block as it is, not in a group.
-        with single_error():
-            async with offering as offer, anyio.create_task_group() as tasks:
-                stepped = reducer if isinstance(reducer, SteppedReducer) else None
-                admits = Admission(model.specs, aliases=model.aliases)
-                facts = (self._observer, reducer, stepped, weigh)
-                setting = RoundSetting(self.server, task, plan, offer, admits, *facts)
-                with Updates(with_sums(setting), tasks) as updates:
-                    yield updates
-                tasks.cancel_scope.cancel()
+        async with self._passing(task, model, reducer) as (offered, into):
+            readers = self.server.readers(plan.sites)
+            offering = self.server.shelf.offer(offered, readers=readers, version=task.number)
+            with single_error():
+                async with offering as offer, anyio.create_task_group() as tasks:
+                    stepped = into if isinstance(into, SteppedReducer) else None
+                    admits = Admission(offered.specs, aliases=offered.aliases)
+                    facts = (self._observer, into, stepped, weigh)
+                    setting = RoundSetting(self.server, task, plan, offer, admits, *facts)
+                    with Updates(with_sums(setting), tasks) as updates:
+                        yield updates
+                    tasks.cancel_scope.cancel()
 
     @asynccontextmanager
     async def stream(
@@ -135,14 +135,31 @@ class Cohort:
             plan = StreamPlan(self.sites, quorum, min(size, len(self.sites)))
         except ValueError as exc:
             raise ConfigError("concurrency", size, str(exc)) from exc
-        setting = StreamSetting(
-            self.server, plan, next_task, self._observer, timeout, weigh, self.tee
-        )
-        with single_error():
+        with self._asking(next_task) as asked, single_error():
+            facts = (self._observer, timeout, weigh, self.tee)
+            setting = StreamSetting(self.server, plan, asked, *facts)
             async with anyio.create_task_group() as tasks:
                 with UpdateStream(setting, tasks) as updates:
                     yield updates
                 tasks.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _passing(
+        self, task: RoundTask, model: TensorSet, reducer: Reducer | None
+    ) -> AsyncIterator[tuple[TensorSet, Reducer | None]]:
+        """Yield what a round offers in place of ``model``, and what its updates go into."""
+        yield model, self._teed(task, model, reducer)
+
+    @contextmanager
+    def _asking(self, next_task: NextTask) -> Iterator[NextTask]:
+        """Yield what a stream asks for tasks in place of ``next_task``."""
+        yield next_task
+
+    def _named(self, sites: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the sites of a round; no name at all is not everybody. Raises ConfigError."""
+        if sites is not None and not sites:
+            raise ConfigError("sites", sites, "names no site", "leave it out to ask all of them")
+        return self.sites if sites is None else tuple(sites)
 
     def _teed(self, task: RoundTask, model: TensorSet, reducer: Reducer | None) -> Reducer | None:
         if reducer is None or self.tee is None:

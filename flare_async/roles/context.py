@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +15,7 @@ from flare_async.net.lag import LagMonitor
 from flare_async.net.link import Link, Listener
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Clock, Network, Random
+from flare_async.roles.messages import OfferReader
 from flare_async.transfer.downloader import Downloader
 from flare_async.transfer.pull import LayoutCache
 from flare_async.transfer.shelf import Shelf
@@ -39,6 +40,7 @@ class Context:
     budget: CreditBudget
     downloader: Downloader
     lag: LagMonitor
+    offers: OfferReader = field(default_factory=OfferReader)
 
     def endpoint(self, name: str, role: str) -> Endpoint:
         """Return what the sessions of one role share."""
@@ -66,6 +68,9 @@ async def open_context(
 
     Leaving the block cancels what still runs, so nothing outlives it.
     """
+    credit = limits.process_bytes
+    if random.buggify("tight budget"):
+        credit = limits.link_bytes
     with Watchdog(clock) as watchdog:
         async with anyio.create_task_group() as tasks:
             yield Context(
@@ -75,7 +80,7 @@ async def open_context(
                 limits=limits,
                 watchdog=watchdog,
                 tasks=tasks,
-                budget=CreditBudget(limits.process_bytes),
+                budget=CreditBudget(credit),
                 downloader=Downloader(limits, LayoutCache()),
                 lag=LagMonitor(clock),
             )

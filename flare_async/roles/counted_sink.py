@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flare_async.transfer.arrivals import NO_ALIASES
-from flare_async.transfer.sink import PressedSink, StoredSink, TensorSink
+from flare_async.transfer.sink import StoredSink, TensorSink, pressed_of, stored_of
 from flare_async.transfer.spec import TensorSpec
 
 __all__ = ["CountedSink", "counted"]
@@ -21,7 +21,7 @@ class CountedSink:
 
     def __init__(self, sink: TensorSink) -> None:
         self._sink = sink
-        self._pressed = sink if isinstance(sink, PressedSink) else None
+        self._pressed = pressed_of(sink)
         self.got = 0
 
     def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = NO_ALIASES) -> None:
@@ -85,4 +85,5 @@ class _CountedStore(CountedSink):
 
 def counted(sink: TensorSink) -> CountedSink:
     """Return a sink that counts what goes into another one."""
-    return _CountedStore(sink, sink) if isinstance(sink, StoredSink) else CountedSink(sink)
+    stored = stored_of(sink)
+    return CountedSink(sink) if stored is None else _CountedStore(sink, stored)

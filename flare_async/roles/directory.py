@@ -62,7 +62,7 @@ class Directory:
         self._most = limits.control_items
         self._names = limits.sessions
         self._routes: dict[str, Route] = {}
-        self._behind: dict[Session, set[str]] = {}
+        self._behind: dict[Session, dict[str, None]] = {}
         self._gates: dict[Session, asyncio.Semaphore] = {}
         self._fetches = max(1, limits.channels // 2 // CHANNELS_A_FETCH)
         self._changed = anyio.Event()
@@ -136,8 +136,8 @@ class Directory:
             log.warning("route_refused", site=site, relay=via.peer, problem="has a certificate")
             return
         older = self._forget(site)
-        route = self._routes[site] = Route(site, via, message.relays)
-        self._behind.setdefault(via, set()).add(site)
+        route = self._routes[site] = self.route(site, via, message.relays)
+        self._behind.setdefault(via, {})[site] = None
         self._put(site, cast("Session", route), message.relays)
         if older is not None:
             older.end(f"{site} came back through {via.peer}")
@@ -152,9 +152,13 @@ class Directory:
             self._drop(site)
             route.end(f"{via.peer} cannot reach it any more")
 
+    def route(self, site: str, via: Session, relays: tuple[str, ...]) -> Route:
+        """Return the way to a site; for subclasses."""
+        return Route(site, via, relays)
+
     def _check(self, via: Session, message: Joined) -> None:
         relays, problem = message.relays, ""
-        behind = self._behind.get(via, set())
+        behind = self._behind.get(via, {})
         if not SITE_NAME.fullmatch(message.site):
             problem = f"{message.site[:40]!a} is no site's name"
         elif not relays or relays[-1] != via.peer:
@@ -171,7 +175,7 @@ class Directory:
     def _forget(self, site: str) -> Route | None:
         route = self._routes.pop(site, None)
         if route is not None:
-            self._behind[route.via].discard(site)
+            self._behind[route.via].pop(site, None)
         return route
 
     def _put(self, site: str, entry: Session, relays: tuple[str, ...]) -> None:

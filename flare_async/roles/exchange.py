@@ -43,14 +43,14 @@ from flare_async.roles.stream import TaskStream
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.arrivals import NO_ALIASES
 from flare_async.transfer.pull import TensorRef
-from flare_async.transfer.reducer import KeepingReducer, Reducer
+from flare_async.transfer.reducer import Reducer, keeps
 from flare_async.transfer.sink import MemorySink, TensorSink
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "LikeModel"]
 
 
 class Exchange:
@@ -96,9 +96,9 @@ class Exchange:
             raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")
         if self._setting.reducer is not None and result.update is not None:
             await self._admit(self._setting.reducer)
-            if isinstance(self._setting.reducer, KeepingReducer):
+            if keeps(self._setting.reducer):
                 tensors = self._setting.reducer.taken(self._site)
-        return dataclasses.replace(update, tensors=tensors)
+        return update if tensors is None else dataclasses.replace(update, tensors=tensors)
 
     def _update(self, result: TaskResult, weight: float) -> Update:
         return Update(
@@ -123,8 +123,20 @@ class Exchange:
 
     def _open(self, session: Session, remaining: float | None) -> TaskStream:
         self._setting.server.leftovers.sweep(session)
+        options = OpenOptions(urgent=True, window=FIRST_WINDOW)
+        return TaskStream(session.open(TASK_TOPIC, self._header(remaining), options))
+
+    def _header(self, remaining: float | None) -> bytes:
+        """Return the task as all sites get it; with a deadline each is told what is left of it."""
+        header = self._setting.headers.get(self._attempt)
+        if header is None or remaining is not None:
+            header = OFFER_SCHEMA.encode(self._offer(remaining))
+            self._setting.headers[self._attempt] = header
+        return header
+
+    def _offer(self, remaining: float | None) -> TaskOffer:
         task = self._setting.task
-        offer = TaskOffer(
+        return TaskOffer(
             job=task.job,
             task=task.name,
             round_number=task.number,
@@ -136,8 +148,6 @@ class Exchange:
             keep_until=task.keep_until,
             meta=task.meta,
         )
-        options = OpenOptions(urgent=True, window=FIRST_WINDOW)
-        return TaskStream(session.open(TASK_TOPIC, OFFER_SCHEMA.encode(offer), options))
 
     async def _result(self, stream: TaskStream) -> TaskResult:
         match message := await self._next(stream):

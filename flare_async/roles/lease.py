@@ -47,45 +47,57 @@ class Lease:
 
     def __init__(self, setting: RoundSetting, site: str, updates: Updates) -> None:
         self._setting = setting
-        self._site = site
+        self.site = site
         self._updates = updates
         self._clock = setting.server.context.clock
         self._started = self._clock.now()
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None  # while it is carried through
         self._exchange: Exchange | None = None
         self._taken: Update | None = None
+        self._failure: FlareError | None = None  # why the model could not be served to the site
         self.revoked = False
 
-    async def run(self) -> None:
+    async def run(self, scope: anyio.CancelScope) -> None:
         """Carry the lease through; waits for the site's work as long as its session lives.
 
-        The round's deadline bounds it by ``revoke``; cancelling resets the channel. Whatever goes
-        wrong with the site is recorded as the end of its part.
+        The round's deadline bounds it by ``revoke``, which cancels ``scope``, in which this runs;
+        cancelling resets the channel. Whatever goes wrong with the site is recorded as the end of
+        its part.
 
         Raises:
             TransferError: this side cannot stage or add the update, the site's or another one's.
         """
-        with self._scope:
-            if self.revoked:  # before its first step: nothing was offered yet
-                return
-            try:
-                await self._ask_and_take()
-            except Exception as exc:  # noqa: BLE001 - one site must not end the round
-                if self._taken is None:
-                    if not self.revoked:
-                        self._lose(exc)
-                    return
-            except BaseException:
-                self._reset(ResetCode.CANCELLED, "the round ended")
-                raise
-            if self._taken is not None and not self.revoked:
-                await self._sum()
-                self._updates.deliver(self._taken)
+        if self.revoked:  # before its first step: nothing was offered yet
+            return
+        self._scope = scope
+        try:
+            await self._carry_through()
+        finally:
+            self._scope = None
+
+    async def _carry_through(self) -> None:
+        try:
+            await self._ask_and_take()
+        except Exception as exc:  # noqa: BLE001 - one site must not end the round
+            self._fell(exc)
+        except BaseException:
+            self._fell(self._failure)
+            raise
+        if self._taken is not None and not self.revoked:
+            await self._sum()
+            self._updates.deliver(self._taken)
+
+    def _fell(self, error: Exception | None) -> None:
+        """Take note of what ended the lease, None if it was given up with the round."""
+        if error is None or self.revoked:
+            self._reset(ResetCode.CANCELLED, "the round ended")
+        elif self._taken is None:
+            self._lose(error)
 
     async def _ask_and_take(self) -> None:
         update = await self._ask()
         if self._taken is None and not self.revoked:
-            self._updates.settle(self._site, self.arrive(update), update)
+            self._updates.settle(self.site, self.arrive(update), update)
 
     def commit(self) -> None:
         """Send the last receipt, if the update was taken and the site is still there."""
@@ -95,7 +107,8 @@ class Lease:
     def revoke(self, reason: str) -> SiteRecord:
         """Take the task back; what ``run`` meets from now on is of no interest."""
         self.revoked = True
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
         self._reset(ResetCode.LATE, reason)
         return self._record(SiteStatus.LATE, reason=reason)
 
@@ -103,13 +116,15 @@ class Lease:
 
     def keep(self) -> None:
         """Take note that the site's update will be in a relay's sum, whatever becomes of it."""
-        self._setting.offer.watchers.pop(self._site, None)
+        self._setting.offer.watchers.pop(self.site, None)
 
     def arrive(self, update: Update) -> SiteRecord:
         """Take note that the update is admitted; return how the site's part ended."""
         # No await between the admission and this: whoever closes the round finds it settled.
         self._taken = update
-        if self._exchange is not None and self._exchange.stream is not None:
+        if self._setting.task.keep_until == RECEIVED:
+            self._finish(Receipt(RECEIVED))  # nothing said later would matter to the site
+        elif self._exchange is not None and self._exchange.stream is not None:
             self._exchange.stream.tell(Receipt(RECEIVED))
         return self._record(SiteStatus.OK, update=update)
 
@@ -118,7 +133,7 @@ class Lease:
         lost: SourceLost | None = None  # explains more than how the site did not come back
         while True:
             session = self._session()
-            exchange = self._exchange = Exchange(self._setting, self._site, attempt)
+            exchange = self._exchange = Exchange(self._setting, self.site, attempt)
             try:
                 return await self._served(exchange, session)
             except (LinkError, ChannelReset, SourceLost) as exc:
@@ -135,30 +150,27 @@ class Lease:
         return lost
 
     def _session(self) -> Session:
-        session = self._setting.server.sites.get(self._site)
+        session = self._setting.server.sites.get(self.site)
         if session is None:
-            was = self._site in self._setting.server.directory.seen
+            was = self.site in self._setting.server.directory.seen
             problem = "is not connected any more" if was else "is not connected"
-            raise TrainingFailed(self._site, problem)
+            raise TrainingFailed(self.site, problem)
         return session
 
     async def _served(self, exchange: Exchange, session: Session) -> Update:
         # Whoever does not take the model need not be waited for; it may not even hear of it.
         watchers = self._setting.offer.watchers
-        failures: list[FlareError] = []
-        with anyio.CancelScope() as scope:
+        watchers[self.site] = self._unserved
+        try:
+            updates = self._updates
+            return await exchange.run(session, updates.remaining, updates.partials, self)
+        finally:
+            watchers.pop(self.site, None)
 
-            def failed(error: FlareError) -> None:
-                failures.append(error)
-                scope.cancel()
-
-            watchers[self._site] = failed
-            try:
-                updates = self._updates
-                return await exchange.run(session, updates.remaining, updates.partials, self)
-            finally:
-                watchers.pop(self._site, None)
-        raise failures[0]
+    def _unserved(self, error: FlareError) -> None:
+        self._failure = error
+        if self._scope is not None:
+            self._scope.cancel()
 
     async def _may_ask_again(self, error: FlareError, session: Session) -> bool:
         # A site that came back under a newer session gets the same task again.
@@ -167,7 +179,7 @@ class Lease:
         over: tuple[Session | None, ...] = ()
         if isinstance(error, SourceLost):
             # Its result was accepted: it is worth waiting for, and need not have left at all.
-            if not session.ended and server.sites.get(self._site) is session:
+            if not session.ended and server.sites.get(self.site) is session:
                 return not self.revoked
             seconds, over = patience(session), (session, None)
         elif isinstance(error, ChannelReset):
@@ -179,9 +191,9 @@ class Lease:
             # A relay that was started again is here before its sites are.
             over = (session, None)
         with anyio.move_on_after(seconds):
-            while server.sites.get(self._site) in over:
+            while server.sites.get(self.site) in over:
                 await server.directory.changed()
-        newer = server.sites.get(self._site)
+        newer = server.sites.get(self.site)
         return newer is not None and newer is not session and not self.revoked
 
     def _lose(self, error: Exception) -> None:
@@ -204,7 +216,7 @@ class Lease:
                     raise error  # what a site does wrong has a name of its own: this is our side
                 self._fail(SiteStatus.FAILED, str(error), error.code)
             case _:
-                log.error("lease_broke", site=self._site, error=described(error), at=where(error))
+                log.error("lease_broke", site=self.site, error=described(error), at=where(error))
                 self._reset(ResetCode.INTERNAL, "error")
                 self._fail(SiteStatus.FAILED, described(error))
 
@@ -213,13 +225,13 @@ class Lease:
             await in_turns(self._setting.stepped.summing())
 
     def _fail(self, status: SiteStatus, reason: str, code: str = "") -> None:
-        self._updates.settle(self._site, self._record(status, reason=reason, code=code), None)
+        self._updates.settle(self.site, self._record(status, reason=reason, code=code), None)
 
     def _record(
         self, status: SiteStatus, *, reason: str = "", code: str = "", update: Update | None = None
     ) -> SiteRecord:
         return SiteRecord(
-            site=self._site,
+            site=self.site,
             status=status,
             started=self._started,
             ended=self._clock.now(),
@@ -234,10 +246,10 @@ class Lease:
 
     def _bytes_down(self, update: Update | None) -> int:
         offer = self._setting.offer
-        behind = self._setting.server.directory.is_routed(self._site)
+        behind = self._setting.server.directory.is_routed(self.site)
         if behind and update is not None:
             return offer.ref.nbytes  # a relay's pulls are not told apart by site
-        return offer.served[self._site]
+        return offer.served[self.site]
 
     def _finish(self, receipt: Receipt | None) -> None:
         exchange, self._exchange = self._exchange, None
@@ -247,7 +259,8 @@ class Lease:
             exchange.stream.reset(ResetCode.PROTOCOL, "a message after the last one")
             return
         exchange.stream.finish(receipt)
-        self._setting.server.leftovers.add(exchange.stream.channel)
+        if not exchange.stream.channel.ended_there:
+            self._setting.server.leftovers.add(exchange.stream.channel)
 
     def _reset(self, code: ResetCode, message: str) -> None:
         exchange, self._exchange = self._exchange, None

@@ -9,7 +9,7 @@ nothing here: it counts as settled for the window, and towards the target.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 
 from flare_async.roles.decisions import (
     Action,
@@ -63,13 +63,13 @@ class RoundPlan:
             raise ValueError(f"window {self.window}: at least one site must be at work")
 
 
-class _State(Enum):
-    WAITING = "waiting"
-    OFFERED = "offered"
-    KEPT = "kept"
-    ARRIVED = "arrived"
-    FAILED = "failed"
-    REVOKED = "revoked"
+class _State(IntEnum):  # hashed often, which takes a call of Python for other enumerations
+    WAITING = 0
+    OFFERED = 1
+    KEPT = 2
+    ARRIVED = 3
+    FAILED = 4
+    REVOKED = 5
 
 
 _UNSETTLED = frozenset({_State.WAITING, _State.OFFERED})

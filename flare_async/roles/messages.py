@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from flare_async.errors import (
@@ -14,6 +15,7 @@ from flare_async.errors import (
     TrainerSignalled,
     TrainingFailed,
 )
+from flare_async.limits import Limits
 from flare_async.transfer.pull import TensorRef
 from flare_async.wire.schema import Schema
 
@@ -22,6 +24,7 @@ __all__ = [
     "OFFER_SCHEMA",
     "TASK_SCHEMA",
     "TASK_TOPIC",
+    "OfferReader",
     "Receipt",
     "Scalar",
     "TaskFailed",
@@ -101,4 +104,29 @@ class Receipt:
 
 TaskMessage: TypeAlias = TaskResult | TaskFailed | Receipt
 OFFER_SCHEMA: Schema[TaskOffer] = Schema((1, TaskOffer))
+
+
+class OfferReader:
+    """Reads offers; the sites of one process get the same one, which is decoded once."""
+
+    __slots__ = ("_header", "_offer")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._offer: TaskOffer | None = None
+
+    def read(self, header: bytes, limits: Limits) -> TaskOffer:
+        """Return the offer in the header of a task's channel; it is shared and cannot be changed.
+
+        Raises:
+            RemoteProtocolError: there is none.
+        """
+        offer = self._offer
+        if offer is None or header != self._header:
+            offer = OFFER_SCHEMA.decode(header, limits)
+            offer = self._offer = replace(offer, meta=MappingProxyType(dict(offer.meta)))
+            self._header = header
+        return offer
+
+
 TASK_SCHEMA: Schema[TaskMessage] = Schema((1, TaskResult), (2, TaskFailed), (3, Receipt))

@@ -21,8 +21,11 @@ from flare_async.roles.context import Context
 from flare_async.roles.entrance import opened
 from flare_async.roles.partial_messages import PARTIAL_TOPIC, REDUCES
 from flare_async.roles.passing import MIXED
+from flare_async.roles.peer_hop import PeerHop
+from flare_async.roles.peer_messages import GRANT_TOPIC
 from flare_async.roles.relay_cache import CachedPulls
 from flare_async.roles.relay_downward import Downward
+from flare_async.roles.relay_grants import RelayGrants
 from flare_async.roles.relay_reduce import Reducing
 from flare_async.roles.relay_upward import Upward
 from flare_async.roles.turns import Turns
@@ -85,7 +88,9 @@ class Relay(Acceptor):
         most = limits.link_bytes * 3 // 4
         down = Turns(min(process_bytes // 2, most), limits.channels // 2, self._count)
         up = Turns(min(process_bytes // 4, most), limits.channels // 4, self._count)
-        self._downward = Downward(self.directory, limits, up)
+        self._peers = PeerHop(self.directory, limits, up, lambda: self._upward.parent)
+        self._grants = RelayGrants(self.context, self.directory, self._peers.grants)
+        self._downward = Downward(self.directory, limits, up, self._peers)
         self._upward = Upward(limits, down, self.directory, self._downward)
         pulls = CachedPulls(self.context, self._upward, cache_bytes)
         self.cache = pulls.cache
@@ -127,8 +132,9 @@ class Relay(Acceptor):
                 self.end_sessions(code, reason)
 
     def attach(self, session: Session) -> None:
-        """Pass a new session's pulls on."""
+        """Pass a new session's pulls on, and what its sites open to others of their job."""
         session.serve(PULL_TOPIC, self._pull)
+        session.serve(FORWARDED, self._peers.forward)
 
     def _refuses(self, session: Session) -> bool:
         if super()._refuses(session):
@@ -164,6 +170,7 @@ class Relay(Acceptor):
         for below in list(self._sessions):  # they may have come before there was a parent
             self._sends_away(below, session)
         session.serve(FORWARDED, self._downward.forward)
+        session.serve(GRANT_TOPIC, self._grants.serve)
         self._reducing.attach(session)
         self._announcer.attach(session)
         async for channel in session:

@@ -14,6 +14,8 @@ from flare_async.net.splice import Splice, reset_of
 from flare_async.roles.directory import Directory
 from flare_async.roles.messages import OFFER_SCHEMA, TASK_TOPIC
 from flare_async.roles.passing import go_on, pull_bytes, pull_request
+from flare_async.roles.peer_hop import PeerHop
+from flare_async.roles.peer_messages import PEER_TOPIC
 from flare_async.roles.turns import Turn, Turns
 from flare_async.transfer.pull import PULL_TOPIC
 from flare_async.wire.frames import ResetCode
@@ -32,15 +34,19 @@ def margin_of(remaining: float) -> float:
 class Downward:
     """Goes on with channels that the parent has opened to a site: one hop, to whoever is next."""
 
-    def __init__(self, directory: Directory, limits: Limits, turns: Turns) -> None:
+    def __init__(self, directory: Directory, limits: Limits, turns: Turns, peers: PeerHop) -> None:
         self._directory = directory
         self._limits = limits
         self._turns = turns
+        self._peers = peers  # judges what sites open to each other
         self._tasks: dict[str, dict[Splice, None]] = {}
         self._stalls: Counter[str] = Counter()
 
     def forward(self, channel: Channel) -> None:
         """Pass a channel on to the site that it is for, or refuse it."""
+        if channel.topic == PEER_TOPIC:
+            self._peers.forward(channel)
+            return
         site = self._directory.sites.get(channel.for_site)
         if channel.hops <= self._directory.is_routed(
             channel.for_site

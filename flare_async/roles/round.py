@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import anyio
+
 from flare_async.errors import FlareError, QuorumNotReached
 from flare_async.roles import decisions
 from flare_async.roles.lease import Lease
@@ -47,6 +49,9 @@ class Updates:
         self._timer: Timer | None = None  # of the deadline
         self._machine = RoundMachine(setting.plan)
         self._leases: dict[str, Lease] = {}
+        self._ready: deque[Lease] = deque()  # nobody has begun to carry them through
+        self._busy: set[str] = set()  # sites whose leases somebody carries through, or will at once
+        self._runners = 0
         self.partials = Partials(setting, weakref.proxy(self), tasks)  # no cycle, see __exit__
         self._arrived: deque[Update] = deque()
         self._adding = 0  # updates that are admitted and not delivered: they are being added
@@ -130,6 +135,7 @@ class Updates:
         """Take note that a site failed, or that its update is admitted and will be delivered."""
         reducer = self._setting.reducer
         if update is None:
+            self._busy.discard(site)
             self.failures[site] = record.reason
             if reducer is not None:
                 reducer.discard(site)
@@ -149,6 +155,7 @@ class Updates:
     def deliver(self, update: Update) -> None:
         """Hand an update to whoever iterates; the last one ends a round that is closed."""
         self._adding -= 1
+        self._busy.discard(update.site)  # who carried it through is free for the next one
         self._arrived.append(update)
         due, self._due = self._due, []
         if self._machine.closed is None:
@@ -177,15 +184,32 @@ class Updates:
         for action in actions:
             match action:
                 case decisions.Offer(site):
-                    lease = self._leases[site] = Lease(self._setting, site, self)
-                    self._setting.observer.site_started(self._setting.task.number, site)
-                    self._tasks.start_soon(lease.run, name=f"lease of {site}")
+                    self._begin(site)
                 case decisions.Revoke(site):
                     self._revoke(site, reason)
                 case decisions.Gather(group):
                     self.partials.gather(group)
                 case decisions.Close():
                     self._wake()
+
+    def _begin(self, site: str) -> None:
+        lease = self._leases[site] = Lease(self._setting, site, self)
+        self._setting.observer.site_started(self._setting.task.number, site)
+        self._busy.add(site)
+        self._ready.append(lease)
+        if len(self._busy) > self._runners:
+            self._runners += 1
+            self._tasks.start_soon(self._carry_through, name=f"leases from {site} on")
+
+    async def _carry_through(self) -> None:
+        """Carry one lease after the other through: a task costs as much as some of their frames."""
+        while self._ready:
+            with anyio.CancelScope() as scope:  # taking a lease back cancels it; then another one
+                while self._ready and not scope.cancel_called:
+                    lease = self._ready.popleft()
+                    await lease.run(scope)
+                    self._busy.discard(lease.site)
+        self._runners -= 1
 
     def _revoke(self, site: str, reason: str) -> None:
         lease = self._leases.get(site)

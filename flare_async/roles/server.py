@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from flare_async.net.lobby import FORWARDED
 from flare_async.net.session import Session
 from flare_async.roles.acceptor import Acceptor
 from flare_async.roles.context import Context
+from flare_async.roles.peer_hop import PeerHop
 from flare_async.roles.stream import Leftovers
+from flare_async.roles.turns import Turns
 
 __all__ = ["Server"]
 
@@ -25,13 +28,18 @@ class Server(Acceptor):
         super().__init__(context, name, "server", relays)
         self.shelf = context.shelf(name)
         self.leftovers = Leftovers()
+        limits = context.limits
+        credit = min(limits.process_bytes // 4, limits.link_bytes * 3 // 4)
+        turns = Turns(credit, limits.channels // 4, lambda: len(self.sites))
+        self.peers = PeerHop(self.directory, limits, turns)  # sites that are granted each other
         self.wants_logs: dict[
             str, Callable[[str], None]
         ] = {}  # by job: whom sites' records are for
 
     def attach(self, session: Session) -> None:
-        """Answer pulls of a new session's peer."""
+        """Answer pulls of a new session's peer, and pass on what is for its job's other sites."""
         self.shelf.attach(session)
+        session.serve(FORWARDED, self.peers.forward)
 
     def note_logs(self, job: str, site: str) -> None:
         """Take note that a site has records of a job to tell."""

@@ -97,3 +97,4 @@ class RoundSetting:
     stepped: SteppedReducer | None = None  # the same reducer, if its arithmetic has steps
     weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None
     groups: tuple[Group, ...] = ()  # numbered as those of the plan
+    headers: dict[int, bytes] = field(default_factory=dict)  # the task as it is offered, by attempt

@@ -40,11 +40,15 @@ class TaskStream(Messages[TaskMessage]):
 
     def finish(self, message: TaskMessage | None = None) -> None:
         """Send the last message, if there is one, and end this direction."""
-        if self.channel.is_open and (message is None or self.tell(message)):
-            try:
+        if not self.channel.is_open or self.channel.ending:
+            return
+        try:
+            if message is None:
                 self.channel.end()
-            except FlareError as exc:
-                self.channel.reset(ResetCode.INTERNAL, exc.code)
+            else:
+                self.post_last(message)
+        except FlareError as exc:
+            self.channel.reset(ResetCode.INTERNAL, exc.code)
 
     def reset(self, code: ResetCode, message: str) -> None:
         """Give the channel up; harmless when it has ended."""
@@ -77,7 +81,4 @@ class Leftovers:
 
 def has_unread(channel: Channel) -> bool:
     """Return whether bytes arrived on a channel that nobody has received."""
-    if not channel.is_open:
-        return False
-    numbers = channel.statistics()
-    return numbers.received > numbers.consumed
+    return channel.is_open and channel.session.machine.unread(channel.id)

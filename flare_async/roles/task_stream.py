@@ -154,8 +154,11 @@ class UpdateStream:
                 return site, update
             if self._machine.is_short:
                 raise self._short()
-            if not self._machine.busy and len(self._present()) == len(self._machine.idle()):
-                raise StopAsyncIteration
+            if not self._machine.busy:
+                if self._machine.wake():  # whoever is here may wait for who rests
+                    continue
+                if len(self._present()) == len(self._machine.idle()):
+                    raise StopAsyncIteration
             await self._wait()
 
     async def _wait(self) -> None:
@@ -168,8 +171,9 @@ class UpdateStream:
         finally:
             self._waiter = None
         if scope.cancelled_caught:
-            if len(self._present()) < self._setting.plan.quorum:
-                raise self._short()
+            here = len(self._present())
+            if here < self._setting.plan.quorum:
+                raise self._too_few(here, f"are connected after {grace:.3g} s")
             raise StopAsyncIteration
 
     async def _watch(self) -> None:
@@ -278,8 +282,14 @@ class UpdateStream:
         )
 
     def _short(self) -> QuorumNotReached:
-        machine, quorum = self._machine, self._setting.plan.quorum
-        return QuorumNotReached(machine.arrived, machine.left, quorum, self.failures)
+        tries = self._setting.plan.failures
+        return self._too_few(self._machine.left, f"have not failed {tries} times in a row")
+
+    def _too_few(self, left: int, how: str) -> QuorumNotReached:
+        plan, arrived = self._setting.plan, self._machine.arrived
+        problem = f"after {arrived} updates {left} of {len(plan.sites)} sites {how}"
+        problem = f"{problem}, {plan.quorum} are needed"
+        return QuorumNotReached(arrived, left, plan.quorum, self.failures, problem=problem)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -104,9 +104,15 @@ class StreamMachine:
             if self._states[site] is _State.HANDED:
                 self._states[site] = _State.IDLE
 
-    def _wake_resting(self) -> None:
-        for site in self._of(_State.RESTING):
+    def wake(self) -> bool:
+        """Let all who rest be asked again, as others may wait for them; say whether any does."""
+        return self._wake_resting()
+
+    def _wake_resting(self) -> bool:
+        resting = self._of(_State.RESTING)
+        for site in resting:
             self._states[site] = _State.IDLE
+        return bool(resting)
 
     def _of(self, state: _State) -> tuple[str, ...]:
         return tuple(site for site, now in self._states.items() if now is state)

@@ -42,6 +42,7 @@ Examples:
 Commands, each with a --help of its own:
   python -m flare_async.sim load                   many clients over real sockets
   python -m flare_async.sim what-if JOB.py         a job on thousands of sites, in virtual time
+  python -m flare_async.sim hunt JOB.py            a job again and again, until a mistake shows
   python -m flare_async.sim fit-network RUN        the network of a run that has been
 
 \b

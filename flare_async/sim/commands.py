@@ -6,8 +6,7 @@ result is ``run(results) -> int``: what it does, given where results go, and its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 from flare_async.sim.stdout import only_results
@@ -18,10 +17,37 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Doing", "run_named"]
 
 Doing = Callable[[TextIO], int]
-COMMANDS: Final = {
-    "load": "flare_async.sim.loadtest.command",
-    "what-if": "flare_async.sim.virtual.command",
-    "fit-network": "flare_async.sim.virtual.fit_command",
+
+
+def _load() -> click.Command:
+    from flare_async.sim.loadtest.command import command
+
+    return command
+
+
+def _what_if() -> click.Command:
+    from flare_async.sim.virtual.command import command
+
+    return command
+
+
+def _fit_network() -> click.Command:
+    from flare_async.sim.virtual.fit_command import command
+
+    return command
+
+
+def _hunt() -> click.Command:
+    from flare_async.sim.hunt.command import command
+
+    return command
+
+
+COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
+    "fit-network": _fit_network,
+    "hunt": _hunt,
+    "load": _load,
+    "what-if": _what_if,
 }
 
 
@@ -33,8 +59,7 @@ def run_named(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: interrupted.
     """
     name, *rest = arguments
-    command: click.Command = import_module(COMMANDS[name]).command
-    doing: Doing | int | None = command.main(
+    doing: Doing | int | None = COMMANDS[name]().main(
         args=rest, prog_name=f"python -m flare_async.sim {name}", standalone_mode=False
     )
     if doing is None or isinstance(doing, int):

@@ -13,7 +13,9 @@ import anyio
 
 from flare_async.arguments import configured
 from flare_async.errors import ConfigError
+from flare_async.jobs.added_files import with_files
 from flare_async.jobs.events import Observer, RunEvent
+from flare_async.jobs.fit import check_fit
 from flare_async.jobs.recipe import Recipe, positive
 from flare_async.jobs.run import Run
 from flare_async.jobs.store import new_run_folder
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SimEnv"]
 
-Workers = Literal["inline", "thread", "process"]
+Workers = Literal["inline", "thread", "process", "ray"]
 TransportName = Literal["memory", "tcp", "unix"]
 
 
@@ -44,8 +46,9 @@ class SimEnv:
     """Simulates sites in this process with the code that real ones run.
 
     ``workers`` says where training functions run: ``inline`` on the event loop, in a ``thread`` of
-    their own (the default; ``num_threads`` of them), or in ``process``es (default: a core less
-    than there are). ``transport`` moves the model by reference in memory, or over real sockets.
+    their own (the default; ``num_threads`` of them), in ``process``es (default: a core less than
+    there are), or on the CPUs of a ``ray`` cluster that exists (the extra ``ray``). ``transport``
+    moves the model by reference in memory, or over real sockets.
     The same ``seed`` gives the same model bits whatever workers and transport.
 
     ``faults`` (values of ``flare_async.testing``) are put between server and sites: the model then
@@ -106,16 +109,10 @@ class SimEnv:
         ``Run.check`` raises it.
 
         Raises:
-            ConfigError: the recipe needs more sites than there are.
+            ConfigError: the recipe needs more sites than there are, or names others.
             WorkspaceError: no run folder can be made.
         """
-        if recipe.min_clients > len(self.sites):
-            hint = f"lower it, or simulate at least {recipe.min_clients} clients"
-            problem = f"exceeds the {len(self.sites)} clients of the environment"
-            raise ConfigError("min_clients", recipe.min_clients, problem, hint)
-        recipe.check_sites(self.sites)
-        recipe.filters.check_sites(self.sites)
-        recipe.limits(self.limits)
+        check_fit(recipe, self.sites, self.limits)
         self.works(recipe)
         return self._start(recipe)
 
@@ -125,7 +122,9 @@ class SimEnv:
         Raises:
             ConfigError: a script cannot run where ``workers`` says.
         """
-        works = {site: recipe.work(site) for site in self.sites}
+        works = {
+            site: with_files(recipe.work(site), site, recipe.client_files) for site in self.sites
+        }
         for index, (site, work) in enumerate(works.items()):
             if work.script is None:
                 continue

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flare_async.errors import FlareError, RunAborted, RunFailed
+from flare_async.errors import ConfigErrors, FlareError, RunAborted, RunFailed
 from flare_async.sim.words import clean
 
 __all__ = ["BUG", "INTERRUPTED", "Failure", "failure_of"]
@@ -61,12 +61,18 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _message(error: FlareError) -> str:
+    if isinstance(error, ConfigErrors):
+        return clean(str(error).partition("\n")[0].removesuffix(":"), LONGEST_TEXT)
     text = clean(str(error), LONGEST_TEXT)
     hint = clean(error.hint, LONGEST_TEXT)
-    return text.removesuffix(f"; {hint}") if hint else text  # the hint has a line of its own
+    text = text.removesuffix(f"; {hint}") if hint else text  # the hint has a line of its own
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return " ".join([text, *(f"({clean(said, LONGEST_TEXT)})" for said in notes)])
 
 
 def _chain(error: BaseException) -> tuple[str, ...]:
+    if isinstance(error, ConfigErrors):
+        return tuple(f"{type(one).__name__}: {clean(str(one), 500)}" for one in error.problems)
     causes: list[str] = []
     seen = {id(error)}
     current = error.__cause__

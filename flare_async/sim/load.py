@@ -1,4 +1,4 @@
-"""The recipe of a user's job file, for as long as its run lasts."""
+"""The recipe of a user's job file or job folder, for as long as its run lasts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Final
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.conducting import note
 from flare_async.jobs.jobfile import load_job_file
+from flare_async.jobs.places import place_of_error
 from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.work import JOB_MODULE
 
@@ -24,15 +26,22 @@ OFFERED: Final = ("seed", "alpha")  # arguments that a recipe function may take
 
 @contextmanager
 def loaded_recipe(path: Path, offered: Mapping[str, object]) -> Iterator[Recipe]:
-    """Load the file and give its recipe; afterwards the module and its folder are forgotten.
+    """Load a job file, or a job folder, and give its recipe; afterwards its folder is forgotten.
 
     ``offered`` are the arguments that a recipe function may name. As for a script, the file's
     folder comes first on ``sys.path``.
 
     Raises:
-        ConfigError: no such file, it raises, or it has no recipe.
+        ConfigError: no such file or folder, it raises, or it has no recipe.
     """
     file = path.absolute()
+    if file.is_dir():
+        before = list(sys.path)
+        try:
+            yield _of_folder(path, offered)
+        finally:
+            sys.path[:] = before
+        return
     _check(path, file)
     folder = str(file.parent)
     sys.path.insert(0, folder)
@@ -43,10 +52,16 @@ def loaded_recipe(path: Path, offered: Mapping[str, object]) -> Iterator[Recipe]
         sys.modules.pop(JOB_MODULE, None)
 
 
+def _of_folder(path: Path, offered: Mapping[str, object]) -> Recipe:
+    if "alpha" in offered:
+        raise ConfigError("alpha", str(path), "a job folder has no alpha", "leave it out")
+    return Recipe.load(path)
+
+
 def _check(path: Path, file: Path) -> None:
     if not file.is_file():
-        problem = "is a folder" if file.is_dir() else "no such file"
-        raise ConfigError("job", str(path), problem, "give the path of a Python file")
+        hint = "give the path of a Python file or of a job folder"
+        raise ConfigError("job", str(path), "no such file", hint)
     if file.suffix != ".py":
         raise ConfigError("job", str(path), "is no Python file", "its name must end in .py")
 
@@ -54,7 +69,8 @@ def _check(path: Path, file: Path) -> None:
 def _run(path: Path, file: Path) -> ModuleType:
     try:
         module = load_job_file(file)
-    except ConfigError:
+    except ConfigError as exc:
+        note(exc, place_of_error(exc))
         raise  # already names the value and what to do
     except (Exception, SystemExit) as exc:
         raise ConfigError("job", str(path), f"loading it failed: {_last_line(path, exc)}") from exc
@@ -95,7 +111,8 @@ def _called(path: Path, function: Callable[..., object], offered: Mapping[str, o
     arguments = {name: offered[name] for name in OFFERED if name in offered and name in names}
     try:
         return function(**arguments)
-    except ConfigError:
+    except ConfigError as exc:
+        note(exc, place_of_error(exc))
         raise
     except Exception as exc:
         raise ConfigError("job", str(path), f"recipe() failed: {_last_line(path, exc)}") from exc

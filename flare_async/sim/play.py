@@ -22,7 +22,7 @@ from flare_async.sim.next_steps import COMMAND
 from flare_async.sim.options import Options
 from flare_async.sim.report import write_report
 
-__all__ = ["Played", "play"]
+__all__ = ["Played", "changed", "play"]
 
 CLIENTS: Final = 8
 ALPHA: Final = 0.5
@@ -71,17 +71,18 @@ def _recipe(options: Options) -> Iterator[tuple[Recipe, int]]:
         warm_up()
         made = recipe(options.seed, _alpha(options))
         quorum = clients - clients // 4
-        yield _changed(made, num_rounds=options.rounds, min_clients=quorum), clients
+        yield changed(made, num_rounds=options.rounds, min_clients=quorum), clients
         return
     offered: dict[str, object] = {"seed": options.seed}
     if options.alpha is not None:
         offered["alpha"] = options.alpha
     with loaded_recipe(options.job, offered) as found:
         clients = options.clients or max(CLIENTS, found.min_clients)
-        yield _changed(found, num_rounds=options.rounds), clients
+        yield changed(found, num_rounds=options.rounds), clients
 
 
-def _changed(recipe: Recipe, **changes: int | None) -> Recipe:
+def changed(recipe: Recipe, **changes: float | None) -> Recipe:
+    """Return the recipe with other arguments, where they are given. Raises ConfigError."""
     given = {name: value for name, value in changes.items() if value is not None}
     made: object = recipe  # the base class is no dataclass, most recipes are
     if dataclasses.is_dataclass(made) and not isinstance(made, type):

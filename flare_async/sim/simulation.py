@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
@@ -13,9 +14,11 @@ import structlog
 from flare_async.errors import FlareError
 from flare_async.jobs.cohort import CohortSetting, JobCohort
 from flare_async.jobs.conducting import conducted
-from flare_async.jobs.events import MemoryPlanned, RunFinished, RunStarted
+from flare_async.jobs.desk import DeskSetting
+from flare_async.jobs.events import MemoryPlanned, Observer, RunFinished, RunStarted
 from flare_async.jobs.filters.site import SiteFilters
 from flare_async.jobs.keep import keep_run
+from flare_async.jobs.loops import spare_collector
 from flare_async.jobs.measure import peak_rss_mb, resident_bytes
 from flare_async.jobs.plan import Layout, lookahead, plan_memory
 from flare_async.jobs.recipe import Recipe
@@ -23,44 +26,51 @@ from flare_async.jobs.records.keeper import Keeping, keeping_records
 from flare_async.jobs.records.post import RecordPost
 from flare_async.jobs.run import Run, RunStatistics, RunStatus
 from flare_async.jobs.site import SiteInfo
+from flare_async.jobs.site_store import SiteStore
 from flare_async.jobs.site_worker import SiteWorker
 from flare_async.jobs.store import FolderStore
+from flare_async.jobs.training import TrainOutcome, TrainTask
 from flare_async.limits import Limits
 from flare_async.net.clock import LoopClock
 from flare_async.net.groups import sole_error
 from flare_async.net.link import Link, Listener
 from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom
-from flare_async.ports import Network
+from flare_async.ports import Clock, Network, Random, Spawner, Store
 from flare_async.roles.client import Client
 from flare_async.roles.context import open_context
 from flare_async.roles.log_record import LogRecord
 from flare_async.roles.server import Server
 from flare_async.roles.start_messages import JobNotice
 from flare_async.roles.startup import start_sites
-from flare_async.sim.crew import AnySpawner, Crew
+from flare_async.sim.crew import Crew
 from flare_async.sim.topology import ROOT
 from flare_async.sim.tree import Tree, addresses
 
 if TYPE_CHECKING:
     from flare_async.sim.env import SimEnv
-    from flare_async.testing.network import SimNetwork
+    from flare_async.sim.ports import AnyCrew, Ports, SeenByName
 
 __all__ = ["Simulation"]
 
-FAULTY = "sim"  # the simulated links that faults are put on
+SIMULATED = "sim"
+CROWD: Final = 256  # sites that connect at a time
+CROWD_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
 class Simulation:
     """Plays one recipe; its only result is what it leaves in the ``Run`` and its folder."""
 
-    def __init__(self, env: SimEnv, recipe: Recipe, run: Run) -> None:
+    def __init__(self, env: SimEnv, recipe: Recipe, run: Run, ports: Ports | None = None) -> None:
         self._env = env
         self._recipe = recipe
         self._run = run
-        self._store = FolderStore(run.folder, durable=False)
-        self._clock = LoopClock()
+        self._ports = ports  # where they are not this machine's
+        self._store: Store = (
+            FolderStore(run.folder, durable=False) if ports is None else ports.store
+        )
+        self._clock: Clock = LoopClock() if ports is None else ports.clock
         self._began = self._clock.now()
         self._limits = roomy(recipe.limits(env.limits), len(env.sites))
         self._works = env.works(recipe)
@@ -90,9 +100,9 @@ class Simulation:
 
     async def _conduct(self) -> None:
         env = self._env
-        random = SeededRandom(env.seed)
-        faulty = self._faulty_network(random) if env.faults else None
-        network: Network[Link, Listener] = faulty or Transports(self._limits)
+        random = SeededRandom(env.seed) if self._ports is None else self._ports.random
+        by_name = self._network_by_name(random)
+        network: Network[Link, Listener] = by_name or Transports(self._limits)
         with addresses(self._transport, self._run.run_id) as address:
             async with (
                 self._crew() as crew,
@@ -101,21 +111,31 @@ class Simulation:
                 self._plan(crew)
                 server = Server(context)
                 async with server.listen(address.format(name=ROOT)) as real:
-                    tree = Tree(env, context, address, faulty)
+                    tree = Tree(env, context, address, by_name)
+                    if self._ports is not None:
+                        tree.relay_bytes = self._ports.relay_bytes
+                        self._ports.begun(tree)
                     await tree.grow(real)
                     for index, site in enumerate(env.sites):
                         member = crew.of(site)
                         worker = self._worker(site, index, member.spawner, random)
-                        client = Client(tree.seen_by(site), site, worker, member.gate)
+                        desk = self._recipe.desk(self._desk_setting(site, member.gate, crew))
+                        client = Client(tree.seen_by(site), site, worker, member.gate, desk=desk)
                         self._clients[site] = client
                         context.tasks.start_soon(tree.serve, client, name=site)
+                        if by_name is None and index % CROWD == CROWD - 1:
+                            await caught_up(server, index + 1 - CROWD)
                     present = await self._begin(server)
+                    spare_collector()
                     await self._coordinate(server, present, crew)
+                if self._ports is not None:
+                    server.end_sessions(0, "done")
+                    await tree.ended(self._limits.shutdown_timeout)
 
-    def _plan(self, crew: Crew) -> None:
+    def _plan(self, crew: AnyCrew) -> None:
         """Compute, tell and check what the run will hold. Raises ResourceLimit."""
         env, demand = self._env, self._recipe.demand()
-        if demand is None:
+        if demand is None or self._ports is not None:
             return
         layout = Layout(
             sites=len(env.sites),
@@ -139,15 +159,9 @@ class Simulation:
         notice = JobNotice(self._run.run_id, recipe.name, recipe.num_rounds, len(env.sites))
         return (await start_sites(server, notice, present, recipe.min_clients)).present
 
-    async def _coordinate(self, server: Server, present: tuple[str, ...], crew: Crew) -> None:
+    async def _coordinate(self, server: Server, present: tuple[str, ...], crew: AnyCrew) -> None:
         run, env = self._run, self._env
-        setting = CohortSetting(
-            seed=env.seed,
-            window=crew.slots + lookahead(self._recipe.demand(), self._limits),
-            # Server and sites live and die together, so nothing would ever be asked for again.
-            keep_until="received",
-            observer=env.observer,
-        )
+        setting = self._rounds(crew, env.observer)
         cohort = JobCohort(server, present, run, self._store, setting)
         cohort.filters = self._recipe.filters
         rounds = self._recipe.num_rounds
@@ -159,8 +173,23 @@ class Simulation:
             await conducted(self._recipe, cohort)
             await crew.end_scripts()
 
+    def _rounds(self, crew: AnyCrew, observer: Observer) -> CohortSetting:
+        return CohortSetting(
+            seed=self._env.seed,
+            window=crew.slots + lookahead(self._recipe.demand(), self._limits),
+            # Server and sites live and die together, so nothing would ever be asked for again.
+            keep_until="received",
+            observer=observer,
+        )
+
+    def _desk_setting(
+        self, site: str, gate: AbstractAsyncContextManager[object], crew: AnyCrew
+    ) -> DeskSetting:
+        store, rounds = SiteStore(self._store, site), self._rounds(crew, lambda _: None)
+        return DeskSetting(site, self._run.folder / site, store, gate, rounds)
+
     def _worker(
-        self, site: str, index: int, spawner: AnySpawner, random: SeededRandom
+        self, site: str, index: int, spawner: Spawner[TrainTask, TrainOutcome], random: Random
     ) -> SiteWorker:
         env, work = self._env, self._works[site]
         info = SiteInfo(
@@ -176,14 +205,21 @@ class Simulation:
     def _log(self, site: str, record: LogRecord) -> None:
         self._clients[site].log(record)
 
-    def _crew(self) -> Crew:
+    def _crew(self) -> AbstractAsyncContextManager[AnyCrew]:
         env = self._env
+        if self._ports is not None:
+            return self._ports.crew(self._works)
         return Crew(self._works, env.workers, env.num_threads, self._limits)
 
-    def _faulty_network(self, random: SeededRandom) -> SimNetwork:
+    def _network_by_name(self, random: Random) -> SeenByName | None:
+        """Return the network that knows who connects, where there are such ports, or faults."""
+        if self._ports is not None:
+            return self._ports.network(self._limits)
+        env = self._env
+        if not env.faults:
+            return None
         from flare_async.testing.network import SimNetwork  # who has no faults need not load it
 
-        env = self._env
         # Without latency of its own: only what the faults say slows the links down.
         return SimNetwork(
             self._clock, random, latency=(0.0, 0.0), limits=self._limits, faults=env.faults
@@ -191,14 +227,17 @@ class Simulation:
 
     @property
     def _transport(self) -> str:
-        return FAULTY if self._env.faults else self._env.transport
+        simulated = self._env.faults or self._ports is not None
+        return SIMULATED if simulated else self._env.transport
 
     async def _conclude(self) -> None:
         run, env = self._run, self._env
         run.statistics = RunStatistics.of(
             run.history,
             wall_s=self._clock.now() - self._began,
-            peak_rss_mb=peak_rss_mb(),
+            peak_rss_mb=peak_rss_mb()
+            if self._ports is None
+            else 0.0,  # it is no function of a seed
             clients=len(env.sites),
             seed=env.seed,
         )
@@ -210,10 +249,22 @@ class Simulation:
         if env.topology.relays:
             setting |= {"relays": len(env.topology.relays), "relay_mode": env.relay_mode}
         try:
+            if self._ports is None:
+                await asyncio.to_thread(self._recipe.collect, run, env.sites)
             await keep_run(run, self._recipe, self._store, setting)
         except FlareError as exc:
             log.warning("run_not_kept", run=run.run_id, error=str(exc))
         env.observer(RunFinished(str(run.status), "" if run.cause is None else str(run.cause)))
+
+
+async def caught_up(server: Server, least: int) -> None:
+    """Wait until ``least`` sites have come, for a second at most: some may never come.
+
+    All at once would take longer to say hello than a hello is waited for.
+    """
+    with anyio.move_on_after(CROWD_SECONDS):
+        while len(server.sites) < least:
+            await server.directory.changed()
 
 
 def roomy(limits: Limits, sites: int) -> Limits:

@@ -29,6 +29,12 @@ Transports are checked by the conformance kit: ``CHECKS``, each run by ``run_che
 connected links (``link_pair``). ``connected`` gives two sessions over such links, with a
 ``TappedLink`` on either side that counts what passes and can be held shut.
 
+``flare_async.testing.federation`` plays rounds of a whole federation from one ``Setting``: the real
+server, relays and clients on simulated ports, with faults, crashes, partitions and rogues. What it
+leaves as evidence is judged by ``flare_async.testing.invariants``; ``testing.scenario`` draws
+settings from seeds, ``testing.buggify`` makes unlikely things happen inside the product's code, and
+``testing.divergence`` says where a failing run leaves one that passes.
+
 What this cannot find: faults of TLS, of kernel buffers, of real processes, of real threads.
 """
 
@@ -36,6 +42,7 @@ from __future__ import annotations
 
 from flare_async.testing.cancel import Cancellations, cancel_everywhere
 from flare_async.testing.conformance import CHECKS, check_name, run_check
+from flare_async.testing.disk import SimDisk
 from flare_async.testing.faults import (
     Bandwidth,
     Delay,
@@ -56,10 +63,12 @@ from flare_async.testing.plan import FaultPlan
 from flare_async.testing.ports import SeededRandom, SimStore
 from flare_async.testing.proxy import ToxicProxy
 from flare_async.testing.recorder import Recorder
+from flare_async.testing.spread import Spread
 from flare_async.testing.strikes import BitFlip, Cut, ResetInFrame
 from flare_async.testing.tap import TappedLink
 from flare_async.testing.task import SimTask
 from flare_async.testing.toxics import Toxics
+from flare_async.testing.trainer import SimTrainer, TrainerModel
 
 __all__ = [
     "CHECKS",
@@ -79,18 +88,22 @@ __all__ = [
     "Recorder",
     "ResetInFrame",
     "SeededRandom",
+    "SimDisk",
     "SimLink",
     "SimListener",
     "SimLoop",
     "SimNetwork",
     "SimStore",
     "SimTask",
+    "SimTrainer",
     "SiteNetwork",
     "Slice",
     "SlowReader",
+    "Spread",
     "TappedLink",
     "ToxicProxy",
     "Toxics",
+    "TrainerModel",
     "cancel_everywhere",
     "check_name",
     "connected",

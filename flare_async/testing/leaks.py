@@ -69,6 +69,8 @@ class Leaks:
 
     def _timers(self) -> list[asyncio.TimerHandle]:
         scheduled: list[asyncio.TimerHandle] = getattr(self._loop, "_scheduled", [])
+        if isinstance(self._loop, SimLoop):
+            scheduled = [*self._loop.timers.live()]
         return [t for t in scheduled if not t.cancelled() and t.when() < math.inf]
 
     def _count_descriptors(self) -> int:

@@ -21,8 +21,6 @@ Rules of the loop:
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import heapq
 import math
 import random
 import threading
@@ -37,6 +35,8 @@ from flare_async.errors import LocalProtocolError, SimDeadlock
 from flare_async.testing.fence import FENCED, fenced
 from flare_async.testing.story import describe_tasks
 from flare_async.testing.task import SimTask, step_number, stepped_task
+from flare_async.testing.timers import SimTimer, Timers
+from flare_async.testing.trace import Trace, hashed
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -46,7 +46,6 @@ __all__ = ["DAY", "SimLoop", "run_sim"]
 DAY = 86_400.0
 TURNS_WITHOUT_TIME = 1_000_000  # a second or two of real time: a busy loop, not a busy program
 EXECUTOR_SECONDS = 0.001
-STALE_TIMERS = 100  # below this, cancelled timers are left to fall out of the heap
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -56,11 +55,10 @@ class SimLoop(asyncio.BaseEventLoop):
     """Run a program in virtual time; ``seed`` decides every choice that asyncio leaves open.
 
     ``permute=False`` keeps asyncio's own order. ``trace`` is a list that gets a line for every task
-    step. ``horizon`` is the virtual second that the clock may not pass.
+    step, or a ``HashedTrace``. ``horizon`` is the virtual second that the clock may not pass.
     """
 
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
     _stopping: bool
     _thread_id: int | None
 
@@ -70,7 +68,7 @@ class SimLoop(asyncio.BaseEventLoop):
         *,
         permute: bool = True,
         horizon: float = math.inf,
-        trace: list[tuple[float, str, str]] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -83,7 +81,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._turns = 0
         self._tasks_made = 0
-        self._stale_timers = 0
+        self.timers = Timers()
         self._breach: LocalProtocolError | None = None
 
     def time(self) -> float:
@@ -118,10 +116,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def trace_hash(self) -> str:
         """Return SHA-256 over the trace: virtual time, task name and coroutine of every step."""
-        digest = hashlib.sha256()
-        for when, name, label in self.trace or ():
-            digest.update(f"{when.hex()} {name} {label}\n".encode())
-        return digest.hexdigest()
+        return hashed(self.trace or []).hexdigest()
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """Log what nobody handles and keep it, so that ``run_sim`` fails."""
@@ -147,6 +142,20 @@ class SimLoop(asyncio.BaseEventLoop):
             raise self._breach
         return self.call_soon(callback, *args, context=context)
 
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call at a virtual second; those of the same second are called in this order."""
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")
+        timer = SimTimer(when, callback, args, self, context)
+        self.timers.add(timer)
+        return timer
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args
     ) -> asyncio.Future[T]:
@@ -168,19 +177,20 @@ class SimLoop(asyncio.BaseEventLoop):
         """Run what is ready; advance the clock first when nothing is."""
         if self._breach is not None:
             raise self._breach
-        self._drop_stale_timers()
         if not self._ready and not self._stopping:
             self._advance()
-        timers = self._scheduled
-        while timers and timers[0].when() <= self._now:
-            self._ready.append(heapq.heappop(timers))
+        due = self.timers.due(self._now)
         self._turns += 1
         if self._turns > TURNS_WITHOUT_TIME:
             raise self._deadlock(f"virtual time stands still at {self._now:.6f} s")
+        if len(due) == 1 and not self._ready:  # most turns: one frame arrives
+            due[0]._run()
+            return
+        self._ready += due
         self._run_ready()
 
     def _advance(self) -> None:
-        when = self._scheduled[0].when() if self._scheduled else math.inf
+        when = self.timers.next()
         if when == math.inf:
             raise self._deadlock(f"nothing can happen after {self._now:.6f} s")
         if when > self.horizon:
@@ -195,7 +205,8 @@ class SimLoop(asyncio.BaseEventLoop):
         try:
             for _ in range(len(ready)):
                 handle = ready.popleft()
-                if self._permute and stepped_task(handle) is not None:
+                plain = type(handle) is SimTimer or not self._permute
+                if not plain and stepped_task(handle) is not None:
                     steps.append(handle)
                 elif not handle.cancelled():
                     self._run_handle(handle)
@@ -221,17 +232,8 @@ class SimLoop(asyncio.BaseEventLoop):
         return SimDeadlock(f"seed {self.seed}: {problem}; {waiting}")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        self._stale_timers += handle.when() > self._now
-
-    def _drop_stale_timers(self) -> None:
-        timers = self._scheduled
-        if self._stale_timers > STALE_TIMERS and self._stale_timers * 2 > len(timers):
-            timers[:] = [timer for timer in timers if not timer.cancelled()]
-            heapq.heapify(timers)
-            self._stale_timers = 0
-        while timers and timers[0].cancelled():
-            heapq.heappop(timers)
-            self._stale_timers = max(0, self._stale_timers - 1)
+        if handle._scheduled:  # type: ignore[attr-defined] # asyncio's own mark: in the heap
+            self.timers.cancelled()
 
 
 for _name in FENCED:
@@ -244,7 +246,7 @@ def run_sim(
     seed: int = 0,
     permute: bool = True,
     horizon: float = DAY,
-    trace: list[tuple[float, str, str]] | None = None,
+    trace: Trace | None = None,
 ) -> T:
     """Run ``main()`` on a SimLoop to its end, with every task that it started.
 

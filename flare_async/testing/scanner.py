@@ -8,26 +8,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flare_async.wire.head import FLAG_END, HEAD_BYTES, PREAMBLE, Kind
+from flare_async.wire.head import FLAG_END, HEAD_BYTES, PREAMBLE, Kind, body_bytes
 
 __all__ = ["FrameMark", "FrameScanner"]
 
-NEEDED = 6  # length, type and flags: enough to know a frame before its head is complete
+NEEDED = 8  # length, type, flags and trailer: enough to know a frame before its head is complete
 
 
 @dataclass(frozen=True, slots=True)
 class FrameMark:
-    """A frame that has begun: where its head starts in the stream, and what it is."""
+    """A frame that has begun: where its head starts in the stream, and what it is.
+
+    ``payload`` are the bytes of a channel, at the end of its ``length`` bytes.
+    """
 
     start: int
     length: int
     kind: int
     end: bool
+    payload: int
 
     @property
     def is_payload(self) -> bool:
-        """Whether its body is bytes of a channel."""
-        return self.kind == Kind.DATA and not self.end
+        """Whether it brings bytes of a channel."""
+        return self.payload > 0
 
 
 class FrameScanner:
@@ -35,8 +39,8 @@ class FrameScanner:
 
     __slots__ = (
         "_body",
-        "_carries",
         "_head",
+        "_load",
         "_marked",
         "_preamble",
         "opaque",
@@ -53,8 +57,8 @@ class FrameScanner:
         self._preamble = 0  # bytes of the preamble that were seen
         self._head = b""
         self._marked = False  # the frame of the head in progress is known
-        self._body = 0  # bytes of the body that are due
-        self._carries = False  # they are payload
+        self._body = 0  # bytes of the body that are due, before its payload
+        self._load = 0  # bytes of payload that are due
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[FrameMark]:
         """Follow the next bytes; return the frames that became known by them."""
@@ -65,9 +69,11 @@ class FrameScanner:
             if self._body:
                 count = min(self._body, total - at)
                 self._body -= count
-                if self._carries:
-                    self.payload += count
-                    self.runs.append((at, count))
+            elif self._load:
+                count = min(self._load, total - at)
+                self._load -= count
+                self.payload += count
+                self.runs.append((at, count))
             else:
                 count = min(HEAD_BYTES - len(self._head), total - at)
                 self._head += bytes(data[at : at + count])
@@ -87,10 +93,13 @@ class FrameScanner:
         head = self._head
         if len(head) < NEEDED:
             return
-        mark = FrameMark(start, int.from_bytes(head[:4]), head[4], bool(head[5] & FLAG_END))
+        length, end = int.from_bytes(head[:4]), bool(head[5] & FLAG_END)
+        trailer = body_bytes(int.from_bytes(head[6:8])) if end else 0
+        payload = length - trailer if head[4] == Kind.DATA else 0
+        mark = FrameMark(start, length, head[4], end, payload)
         if not self._marked:
             self._marked = True
             found.append(mark)
         if len(head) == HEAD_BYTES:
             self._head, self._marked = b"", False
-            self._body, self._carries = mark.length, mark.is_payload
+            self._body, self._load = mark.length - mark.payload, mark.payload

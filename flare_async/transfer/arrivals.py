@@ -51,7 +51,7 @@ class Arrivals:
         self.expect(SinkState.NEW, "begin")
         check_layout(specs, aliases)
         self.specs = tuple(specs)
-        self.aliases = MappingProxyType(dict(aliases))
+        self.aliases = MappingProxyType(dict(aliases)) if aliases else NO_ALIASES
         self._coverage = {s.name: Coverage(s.nbytes) for s in specs if s.name not in aliases}
         self.state = SinkState.OPEN
 

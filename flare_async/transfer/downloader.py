@@ -25,7 +25,7 @@ from flare_async.transfer.pull import (
     TensorRef,
 )
 from flare_async.transfer.repair import ask_digests
-from flare_async.transfer.sink import MemorySink, StoredSink, TensorSink
+from flare_async.transfer.sink import MemorySink, StoredSink, TensorSink, stored_of
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensor_pull import TensorPull
 from flare_async.wire.frames import ResetCode
@@ -94,7 +94,7 @@ class Downloader:
     async def layout(self, session: Session, ref: TensorRef) -> Layout:
         """Return the names, types and shapes of an offer; bounded and raising as ``fetch`` is."""
         layout = self._layouts.find(ref.layout)
-        if layout is None:
+        if layout is None or session.random.buggify("forgotten manifest"):
             layout = await self._layouts.add(ref.layout, await self._manifest(session, ref))
         if layout.nbytes != ref.nbytes:
             problem = f"{session.peer} offers {ref.nbytes} bytes, its manifest {layout.nbytes}"
@@ -143,10 +143,11 @@ class Downloader:
     async def _pull_all(self, fetching: Fetching, specs: Sequence[TensorSpec]) -> None:
         waiting: deque[TensorPull] = deque()
         behind = 0  # bytes behind the first that waits
+        parallel = 1 if fetching.session.random.buggify("one pull at a time") else PARALLEL
         try:
             for spec in specs:
                 room = fetching.credit(WINDOWS * self._limits.window_bytes)
-                while waiting and (len(waiting) >= PARALLEL or behind >= room):
+                while waiting and (len(waiting) >= parallel or behind >= room):
                     await waiting.popleft().finish()
                     behind -= waiting[0].spec.nbytes if waiting else 0
                 behind += spec.nbytes if waiting else 0
@@ -206,8 +207,9 @@ async def finish(sink: TensorSink) -> None:
 
     A file that was in its place already when the fetch was cancelled stays there, whole.
     """
-    if isinstance(sink, StoredSink):
-        await settled(sink)
+    stored = stored_of(sink)
+    if stored is not None:
+        await settled(stored)
     sink.finish()
 
 

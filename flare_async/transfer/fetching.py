@@ -11,7 +11,13 @@ from flare_async.errors import AckStalled, ChannelReset, FlareError, OfferGone, 
 from flare_async.net.backoff import Backoff
 from flare_async.net.session import Session
 from flare_async.transfer.pull import TensorRef
-from flare_async.transfer.sink import PressedSink, StoredSink, TensorSink
+from flare_async.transfer.sink import (
+    PressedSink,
+    StoredSink,
+    TensorSink,
+    pressed_of,
+    stored_of,
+)
 from flare_async.wire.frames import ResetCode
 
 __all__ = ["FetchReport", "Fetching", "Retries", "is_stall", "translate"]
@@ -51,8 +57,8 @@ class Fetching:
     digests: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pressed = self.sink if isinstance(self.sink, PressedSink) else None
-        self.stored = self.sink if isinstance(self.sink, StoredSink) else None
+        self.pressed = pressed_of(self.sink)
+        self.stored = stored_of(self.sink)
 
     def window(self, nbytes: int) -> int:
         """Return the credit for a pull: less while the sink is short of memory.

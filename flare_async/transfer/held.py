@@ -57,6 +57,10 @@ class HeldArea:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give all memory and the file back; harmless more than once."""
         self.area.close()
 
     def slot(self) -> HeldUpdate:
@@ -72,6 +76,11 @@ class HeldUpdate:
         self._staged: StagedUpdate | None = None
         self._contribution: Contribution | None = None
         self._admitted = False
+
+    @property
+    def admitted(self) -> bool:
+        """Whether there is an admitted update."""
+        return self._admitted
 
     @property
     def contribution(self) -> Contribution:
@@ -115,7 +124,7 @@ class HeldUpdate:
         Raises:
             UpdateRefused: it is not admissible.
             TransferError: it is not whole.
-            LocalProtocolError: nothing is staged.
+            LocalProtocolError: nothing is staged, or it was staged again meanwhile.
         """
         staged, contribution = self._staged, self._contribution
         if staged is None or contribution is None:
@@ -123,6 +132,8 @@ class HeldUpdate:
         if not staged.whole:
             raise TransferError(f"{site}: its update is not whole")
         yield from self._area.gate.checking(contribution)
+        if self._staged is not staged:
+            raise LocalProtocolError(f"{site}: was staged again while it was checked")
         self._admitted = True
 
     def summing(self) -> Iterator[None]:

@@ -21,7 +21,14 @@ from flare_async.transfer.capture import Array
 from flare_async.transfer.layers import flattened
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["KerasModel", "has_weights", "layer_weights_of", "load_weights", "weights_of"]
+__all__ = [
+    "KerasModel",
+    "has_weights",
+    "layer_weights_of",
+    "load_weights",
+    "places_of",
+    "weights_of",
+]
 
 NUMBERED: Final = re.compile(r"(.*?)(?:_([0-9]{1,9}))?", re.DOTALL)
 SHOWN: Final = 3  # names in a message
@@ -100,6 +107,27 @@ def load_weights(model: KerasModel, params: Mapping[str, object]) -> None:
     names = weights_of(model, params)
     arrays = params.numpy() if isinstance(params, TensorSet) else flattened(params)
     model.set_weights([cast("Array", arrays[name]) for name in names])
+
+
+def places_of(model: KerasModel, names: Sequence[str]) -> dict[str, int]:
+    """Return where each of some names, of all params or of a part, stands in ``model.weights``.
+
+    Names of another numbering are known only where all that is trained is named.
+
+    Raises:
+        ConfigError: the model has no weights yet.
+        TensorFormatError: they are names of another model.
+    """
+    own = list(weights_of(model))
+    styles = [own, _layered(model), [str(at) for at in range(len(own))]]
+    for style in styles:
+        if set(names) <= set(style):
+            return {name: style.index(name) for name in names}
+    trained = {id(weight) for weight in _listed(model, "trainable_weights")}
+    places = [at for at, weight in enumerate(_listed(model, "weights")) if id(weight) in trained]
+    by_path, by_layer = ([style[at] for at in places] if style else [] for style in styles[:2])
+    matched = _matched(by_path, by_layer, list(names))
+    return dict(zip(matched, places, strict=True))
 
 
 def _names(model: object, count: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from flare_async.errors import LocalProtocolError, TransferError, UpdateRefused
 from flare_async.limits import Limits
@@ -33,6 +33,8 @@ class WeightedMean:
         ConfigError: an option cannot be used with this model.
     """
 
+    gate_type: ClassVar[type[MeanGate]] = MeanGate
+
     def __init__(
         self,
         model: TensorSet,
@@ -45,7 +47,7 @@ class WeightedMean:
         budget = (Limits() if limits is None else limits).staging_bytes
         self._model = model
         self._order = tuple(order)
-        self._gate = MeanGate(model, self._options, len(self._order))
+        self._gate = self.gate_type(model, self._options, len(self._order))
         self._area = StagingArea(budget, folder=self._options.spool_folder)
         self._sum = OrderedSum(model, self._order, self._gate, self._options.groups)
         self.nbytes = model.nbytes
@@ -120,10 +122,7 @@ class WeightedMean:
     def commit(self, site: str) -> None:
         """Admit a whole update; it enters the sum when all sites before it are settled.
 
-        Raises:
-            UpdateRefused: it is not admissible; the site is discarded and touched nothing.
-            TransferError: it is not whole, or the spool failed.
-            LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
+        Raises as ``checking``, and TransferError where the spool failed.
         """
         for _ in self.committing(site):
             pass

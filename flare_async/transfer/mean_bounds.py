@@ -74,8 +74,7 @@ class Bounds:
         held = _FLOAT32 if precision == "float32" else _FLOAT64
         shares = len(contribution.shares)
         part = _PARTIAL * shares if shares else _HALF
-        with np.errstate(over="ignore"):
-            return float(np.float64(held) * (part / self._sites) / contribution.weight)
+        return held * (part / self._sites) / contribution.weight
 
     def _look_at_model(self, spec: TensorSpec) -> Iterator[None]:
         if spec.name in self._found:

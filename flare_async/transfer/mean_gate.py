@@ -13,7 +13,7 @@ from flare_async.transfer.admission import Admission
 from flare_async.transfer.exact import FixedPoint, partial_specs
 from flare_async.transfer.kernel import largest
 from flare_async.transfer.mean_bounds import MIN_WEIGHT, Bounds
-from flare_async.transfer.mean_look import Looks, Seen
+from flare_async.transfer.mean_look import Looks, is_seen
 from flare_async.transfer.mean_options import MeanOptions
 from flare_async.transfer.norm import NormLimit
 from flare_async.transfer.precision import excluded_names, precisions
@@ -114,7 +114,7 @@ class MeanGate:
             if name not in given:
                 continue
             spec = self._model.spec(name)
-            known = source.largest(name) if isinstance(source, Seen) else None
+            known = source.largest(name) if is_seen(source) else None
             if known is None or self._limits(contribution):
                 known = yield from self._read(contribution, spec)
             yield from self._bounds.checking(contribution, spec, precision, known)

@@ -47,7 +47,7 @@ class Offer:
     digests: dict[str, bytes] = field(default_factory=dict)
     chunked: dict[str, bytes] = field(default_factory=dict)
     hashing: dict[tuple[str, bool], list[Waiter]] = field(default_factory=dict)
-    channels: set[Channel] = field(default_factory=set)
+    channels: dict[Channel, None] = field(default_factory=dict)
     served: Counter[str] = field(default_factory=Counter)
     stalls: Counter[str] = field(default_factory=Counter)
     watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Offer:
 
     def over(self, channel: Channel, max_resends: int) -> None:
         """Take note that a pull has ended, and of why."""
-        self.channels.discard(channel)
+        self.channels.pop(channel, None)
         peer, error = channel.peer, channel.failed
         if isinstance(error, AckStalled):
             self.stalls[peer] += 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from flare_async.transfer.capture import Array, Bytes, address_of, as_array, as_tensor, torch_tensor
 from flare_async.transfer.layers import grouped
-from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.spec import TensorSpec, under_all_names
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["Framework", "SlotPool"]
@@ -51,15 +51,13 @@ class SlotPool:
         """
         self._fit(tensors)
         convert = as_tensor if framework == "torch" else as_array
-        params: dict[str, object] = {}
+        made: dict[str, object] = {}
         for spec in tensors.specs:
-            known = tensors.aliases.get(spec.name)
-            if known is not None:
-                params[spec.name] = params[known]
-                continue
-            flat = self._slice(spec)
-            flat[:] = np.frombuffer(tensors[spec.name], np.uint8)
-            params[spec.name] = convert(spec, flat)
+            if spec.name not in tensors.aliases:
+                flat = self._slice(spec)
+                flat[:] = np.frombuffer(tensors[spec.name], np.uint8)
+                made[spec.name] = convert(spec, flat)
+        params = under_all_names(tensors.specs, tensors.aliases, made)
         return grouped(params) if framework == "tensorflow" else params
 
     def owns(self, value: object) -> bool:

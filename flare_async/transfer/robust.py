@@ -10,30 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Final
 
 import numpy as np
 
-from flare_async.errors import ConfigError, LocalProtocolError, TransferError, UpdateRefused
+from flare_async.errors import ConfigError, LocalProtocolError
 from flare_async.limits import Limits
 from flare_async.model import ParamsType
-from flare_async.transfer.cursor import Cursor
+from flare_async.transfer.held_round import HeldRound
 from flare_async.transfer.kernel import narrow, values_nbytes, widen
-from flare_async.transfer.mean_gate import MeanGate
 from flare_async.transfer.mean_options import MeanOptions
 from flare_async.transfer.robust_rules import Block, Chunks, RobustRule
 from flare_async.transfer.spec import TensorSpec
-from flare_async.transfer.staging import StagedUpdate
-from flare_async.transfer.staging_area import StagingArea
-from flare_async.transfer.sums import Contribution, as_plain, dtype_as_added
+from flare_async.transfer.sums import Contribution, dtype_as_added
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["RobustMean"]
+__all__ = ["BLOCKS", "RobustMean"]
 
-VALUES = 1 << 18  # of all updates together that are widened at once: 2 MiB
+VALUES: Final = 1 << 18  # of all updates together that are widened at once: 2 MiB
+BLOCKS: Final = 4 * 8 * VALUES  # these, what a rule makes of them, and a difference's
 _LEAST = 1 << 10
-
-Staged: TypeAlias = "tuple[Contribution, StagedUpdate]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ class _Held(Chunks):
         return update.source.aliases.get(name, name)
 
 
-class RobustMean:
+class RobustMean(HeldRound):
     """Takes updates in any order, holds them, and combines them by a ``RobustRule``.
 
     A difference counts as the model that it leads to. ``options`` are those of a weighted mean;
@@ -100,96 +96,15 @@ class RobustMean:
         limits: Limits | None = None,
         options: MeanOptions | None = None,
     ) -> None:
-        self._options = MeanOptions() if options is None else options
+        super().__init__(model, order=order, limits=limits, options=options)
         for name in ("exact", "groups"):
             if getattr(self._options, name):
                 problem = f"{rule} takes no partial sums"
                 raise ConfigError(name, getattr(self._options, name), problem, "leave it out")
-        self._model = model
         self._rule = rule
-        self._order = tuple(order)
-        self._cursor = Cursor(order)
-        self._gate = MeanGate(model, self._options, len(self._order))
-        budget = (Limits() if limits is None else limits).staging_bytes
-        self._area = StagingArea(budget, folder=self._options.spool_folder)
-        self._staged: dict[str, Staged] = {}
-        self._admitted: dict[str, Staged] = {}
-        self._ended = False
+        self._precisions = self._area.gate.precisions
         self.nbytes = model.nbytes * max(1, len(self._order))  # that finish() reads
         self.chosen: tuple[str, ...] = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    @property
-    def staged_bytes(self) -> tuple[int, int, int]:
-        """The most memory that updates held, and their bytes in the spool and by reference."""
-        area = self._area
-        return area.peak_bytes, area.spilled_bytes, area.referenced_bytes
-
-    def stage(self, site: str, weight: float, kind: ParamsType | None = None) -> StagedUpdate:
-        """Return the sink for a site's update; a former one of the same site is discarded.
-
-        Raises:
-            LocalProtocolError: the site is not of the cohort or settled, or the mean has ended.
-        """
-        self._expect_running()
-        self._cursor.require_open(site)
-        self._forget(site)
-        kind = kind or self._options.params_type
-        gate = self._gate
-        looks = gate.looks(kind)
-        update = StagedUpdate(self._area, lambda specs: gate.check_specs(site, specs), looks=looks)
-        self._staged[site] = Contribution(site, as_plain(weight), kind, update), update
-        return update
-
-    def commit(self, site: str) -> None:
-        """Admit a whole update.
-
-        Raises:
-            UpdateRefused: it is not admissible; the site is discarded and touched nothing.
-            TransferError: it is not whole, or the spool failed.
-            LocalProtocolError: nothing is staged, the site is settled, or the mean has ended.
-        """
-        for _ in self.admitting(site):
-            pass
-
-    def admitting(self, site: str) -> Iterator[None]:
-        """Admit a whole update, yielding after chunks; raises as ``commit``."""
-        self._expect_running()
-        self._cursor.require_open(site)
-        staged = self._staged.get(site)
-        if staged is None:
-            raise LocalProtocolError(f"{site}: nothing is staged")
-        contribution, update = staged
-        if not update.whole:
-            raise TransferError(f"{site}: its update is not whole")
-        try:
-            yield from self._gate.checking(contribution)
-        except UpdateRefused:
-            if self._staged.get(site) is staged:
-                self.discard(site)
-            raise
-        if self._staged.get(site) is not staged:
-            raise LocalProtocolError(f"{site}: was staged again while it was checked")
-        self._cursor.commit(site)
-        self._admitted[site] = self._staged.pop(site)
-
-    def summing(self) -> Iterator[None]:
-        """Do nothing: nothing can be combined before all updates are there."""
-        return iter(())
-
-    def discard(self, site: str) -> None:
-        """Settle a site without an update; harmless when it is discarded already.
-
-        Raises:
-            LocalProtocolError: its update is committed, or it is not of the cohort.
-        """
-        self._cursor.discard(site)
-        self._forget(site)
 
     def finish(self) -> TensorSet:
         """Return the new model; sites that are not settled count as discarded.
@@ -198,37 +113,23 @@ class RobustMean:
             LocalProtocolError: too few updates were committed for the rule, or the mean has ended.
             TransferError: the spool failed.
         """
-        self._expect_running()
-        for site in self._cursor.open_sites():
-            self.discard(site)
-        sites = [site for site in self._order if site in self._admitted]
-        if len(sites) < self._rule.least:
+        self._settle()
+        found, least = self.held, self._rule.least
+        if len(found) < least:
             raise LocalProtocolError(
-                f"{self._rule} needs {self._rule.least} updates, {len(sites)} were committed"
+                f"{self._rule} needs {least} updates, {len(found)} were committed"
             )
-        held = _Held(
-            self._model,
-            tuple(self._gate.precisions),
-            tuple(self._admitted[site][0] for site in sites),
-        )
+        held = _Held(self._model, tuple(self._precisions), found)
         rows = self._rule.select(held)
-        self.chosen = tuple(sites[row] for row in rows)
+        self.chosen = tuple(found[row].site for row in rows)
         result = self._combined(held, rows)
         self.close()
         return result
 
-    def close(self) -> None:
-        """End without a result, or after one; harmless more than once."""
-        self._ended = True
-        for _, update in (*self._staged.values(), *self._admitted.values()):
-            update.discard()
-        self._staged, self._admitted = {}, {}
-        self._area.close()
-
     def _combined(self, held: _Held, rows: Sequence[int]) -> TensorSet:
         views: dict[str, memoryview] = {}
         for spec in self._model.specs:
-            if spec.name in self._gate.precisions:
+            if spec.name in self._precisions:
                 views[spec.name] = self._tensor(spec, held, rows)
             elif spec.name not in self._model.aliases:
                 views[spec.name] = self._model[spec.name]
@@ -243,12 +144,3 @@ class RobustMean:
             result[at : at + part.size] = part
             at += part.size
         return result.data
-
-    def _forget(self, site: str) -> None:
-        staged = self._staged.pop(site, None)
-        if staged is not None:
-            staged[1].discard()
-
-    def _expect_running(self) -> None:
-        if self._ended:
-            raise LocalProtocolError("the mean has ended")

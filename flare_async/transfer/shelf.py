@@ -50,7 +50,7 @@ class Shelf:
     def __init__(
         self, owner: str, tasks: TaskGroup, clock: Clock, random: Random, limits: Limits
     ) -> None:
-        self._owner = owner
+        self.owner = owner
         self._tasks = tasks
         self._clock = clock
         self._random = random
@@ -61,9 +61,14 @@ class Shelf:
         self._feeds: Counter[str] = Counter()
         self._turns = asyncio.Semaphore(HASHING)
 
+    @property
+    def offers(self) -> int:
+        """How many offers there are now."""
+        return len(self._offers)
+
     def attach(self, session: Session) -> None:
         """Answer the pulls of this session's peer."""
-        session.serve(PULL_TOPIC, self._answer)
+        session.serve(PULL_TOPIC, self.answer)
 
     @asynccontextmanager
     async def offer(
@@ -108,7 +113,7 @@ class Shelf:
         if layout is None or not layout.shows(source.specs, source.aliases):
             layout = self._printed = Printed.of(source.specs, source.aliases)
         key = self._random.token(16).hex()
-        ref = TensorRef(self._owner, key, version, layout.digest, layout.nbytes)
+        ref = TensorRef(self.owner, key, version, layout.digest, layout.nbytes)
         allowed = None if readers is None else frozenset(readers)
         offer = Offer(ref, source, layout.data, layout.sizes, allowed, turns=self._turns)
         self._offers[key] = offer
@@ -129,7 +134,8 @@ class Shelf:
             channel.reset(ResetCode.GONE, "the offer has ended")
         offer.close()
 
-    def _answer(self, channel: Channel) -> None:
+    def answer(self, channel: Channel) -> None:
+        """Answer one pull, or reset it; on the reading path."""
         try:
             request = PULL_SCHEMA.decode(channel.header, self._limits)
         except RemoteProtocolError as exc:
@@ -144,8 +150,7 @@ class Shelf:
             elif request.tensor:
                 self._serve(channel, offer, request)
             else:
-                channel.send_soon(offer.layout)
-                channel.end()
+                channel.send_last(offer.layout)
         except TransferError:
             channel.reset(ResetCode.NOT_FOUND, "no such tensor or range")
 
@@ -160,7 +165,7 @@ class Shelf:
         return offer
 
     def _opened(self, channel: Channel, offer: Offer) -> None:
-        offer.channels.add(channel)
+        offer.channels[channel] = None
         channel.on_over = partial(offer.over, max_resends=self._limits.max_resends)
 
     def _serve(self, channel: Channel, offer: Offer, request: PullRequest) -> None:
@@ -170,16 +175,20 @@ class Shelf:
             raise TransferError(f"{channel.peer} asks for {name!r} {request.start}-{request.stop}")
         offer.served[channel.peer] += request.stop - request.start
         self._opened(channel, offer)
-        if not isinstance(source, MemorySource):
+        if not isinstance(source, MemorySource) or self._random.buggify("fed from memory"):
             feed = Feed(channel, offer, request, self._feeds)
             self._tasks.start_soon(feed.run, self._end, name="feed a pull")
             return
-        view = source.tensors[name]
-        if request.stop > request.start:
-            channel.send_soon(view[request.start : request.stop])
-        if not channel.session.link.by_reference:
-            hash_short(offer, name)
-        self._end(channel, offer, name)
+        part = source.tensors[name][request.start : request.stop]
+        if channel.session.link.by_reference:
+            channel.send_last(part)  # what was never copied needs no digest
+            return
+        hash_short(offer, name)
+        if offer.knows(name):
+            channel.send_last(part, offer.digests[name])
+        else:
+            channel.send_soon(part)
+            self._end(channel, offer, name)
 
     def _end(self, channel: Channel, offer: Offer, name: str) -> None:
         """End a channel with its tensor's digest, at once or when that is known."""

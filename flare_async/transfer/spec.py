@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from flare_async.errors import TensorFormatError
 from flare_async.transfer.dtypes import DTYPES, dtype_of
@@ -21,7 +21,10 @@ __all__ = [
     "check_layout",
     "checked_name",
     "differences",
+    "under_all_names",
 ]
+
+Value = TypeVar("Value")
 
 MAX_NAME: Final = 512
 MAX_NDIM: Final = 64  # NumPy's own limit
@@ -64,7 +67,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """The number of bytes; elements narrower than a byte are packed."""
-        return self.elements * dtype_of(self.dtype).bits // 8
+        return math.prod(self.shape) * dtype_of(self.dtype).bits // 8
 
     def describe(self) -> str:
         """Return the type and shape for a message, such as ``F32[3, 4]``."""
@@ -138,6 +141,8 @@ def check_layout(specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> Non
     Raises:
         TensorFormatError: they do not.
     """
+    if len(specs) == 1 and not aliases:
+        return
     by_name = {spec.name: spec for spec in specs}
     if len(by_name) != len(specs):
         raise TensorFormatError(f"{len(specs)} tensors have {len(by_name)} names")
@@ -151,3 +156,10 @@ def check_layout(specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> Non
             raise TensorFormatError(
                 f"alias {name!r} is {alias.describe()}, {target!r} is {first.describe()}"
             )
+
+
+def under_all_names(
+    specs: Sequence[TensorSpec], aliases: Mapping[str, str], values: Mapping[str, Value]
+) -> dict[str, Value]:
+    """Return what first names have under every name, in order; first names may come later."""
+    return {spec.name: values[aliases.get(spec.name, spec.name)] for spec in specs}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flare_async.errors import TransferError
+from flare_async.net.zeros import is_zeros, zeros
 from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
 from flare_async.transfer.buffers import Leases
 from flare_async.transfer.mean_look import Looks
@@ -128,8 +129,8 @@ class StagedUpdate:
             TransferError: as ``landed``.
         """
         coverage = self._arrivals.missing(name, offset, data.nbytes)
-        place = self._settled(name)
-        if place.view is not None:
+        place = self._settled(name, zero=is_zeros(data))
+        if place.view is not None and not is_zeros(place.view):
             place.view[offset : offset + data.nbytes] = data
         elif place.extent is not None:
             self._leases(place).revoke(offset, offset + data.nbytes)
@@ -232,10 +233,14 @@ class StagedUpdate:
         if self._looks is not None:
             self._looks.see(name, offset, data)
 
-    def _settled(self, name: str) -> _Place:
+    def _settled(self, name: str, *, zero: bool = False) -> _Place:
         place = self._places[name]
+        if place.view is not None and is_zeros(place.view) and not zero:
+            place.view = np.zeros(place.nbytes, np.uint8).data  # something else comes now
         if place.view is not None or place.extent is not None:
             return place
+        if zero:
+            return self._zero(place)
         # What is tied is read again under its other names, when this memory is a sum already.
         lent = None if self._lend is None or self.aliases else self._lend(name)
         if lent is not None:
@@ -246,6 +251,13 @@ class StagedUpdate:
         else:
             place.extent = self._area.spool().allocate(place.nbytes)
             self._area.spilled_bytes += place.nbytes
+        return place
+
+    def _zero(self, place: _Place) -> _Place:
+        """Let a tensor be of the zero page, and count it as any other."""
+        place.reserved = self._area.reserve(place.nbytes)
+        self._area.spilled_bytes += 0 if place.reserved else place.nbytes
+        place.view = zeros(place.nbytes)
         return place
 
     def _leases(self, place: _Place) -> Leases:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
 from flare_async.model import ParamsType
+from flare_async.net.zeros import is_zeros, zeros
 from flare_async.transfer.kernel import (
     CHUNK,
     Accumulator,
@@ -57,6 +58,11 @@ class Lent(Protocol):
 
     def taken(self, name: str) -> memoryview | None:
         """Return that memory, to be overwritten; None where there is none."""
+
+
+def is_lent(source: TensorSource) -> TypeGuard[Lent]:
+    """Return whether a source may be so."""
+    return hasattr(source, "taken")
 
 
 class Sums:
@@ -117,21 +123,22 @@ class Sums:
         if lent is not None:
             yield from weigh(lent, contribution.weight)
             return
-        acc = self._accumulator(spec)
         scratch = self._scratch[self._precisions[spec.name]]
         dtype = dtype_as_added(spec, contribution.kind)
         width = values_nbytes(dtype)
         at = 0
         for chunk in contribution.source.chunks(spec.name):
             end = at + chunk.nbytes // width
-            accumulate(acc[at:end], Addend(dtype, chunk, contribution.weight), scratch)
+            if not is_zeros(chunk):
+                acc = self._accumulator(spec)
+                accumulate(acc[at:end], Addend(dtype, chunk, contribution.weight), scratch)
             at = end
             yield
 
     def _lent(self, spec: TensorSpec, contribution: Contribution) -> Accumulator | None:
         """Return a tensor of the first update as the accumulator that it is in already."""
         source = contribution.source
-        if spec.name in self._sums or not isinstance(source, Lent):
+        if spec.name in self._sums or not is_lent(source):
             return None
         view = source.taken(spec.name)
         if view is None:
@@ -148,6 +155,10 @@ class Sums:
         return acc
 
     def _mean_of(self, spec: TensorSpec) -> memoryview:
+        if spec.name not in self._sums and (
+            not self._diff_weight or is_zeros(self._model[spec.name])
+        ):
+            return zeros(spec.nbytes)
         acc = self._accumulator(spec)
         del self._sums[spec.name]
         np.divide(acc, self._weight, out=acc)

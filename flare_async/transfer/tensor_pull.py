@@ -33,7 +33,7 @@ class RangePull:
         self._fetching = fetching
         self._name = name
         self._landing = landing
-        self._retries = Retries(fetching.session)
+        self._retries: Retries | None = None
         self._began = 0
         self._channel: Channel | None = None
 
@@ -58,6 +58,7 @@ class RangePull:
             except (AckStalled, ChannelReset) as exc:
                 if not is_stall(exc):
                     raise (translate(exc) if isinstance(exc, ChannelReset) else exc) from exc
+                self._retries = self._retries or Retries(self._fetching.session)
                 if self._landing.have == self._began:
                     await self._retries.pause(exc)
                 else:
@@ -88,7 +89,7 @@ class TensorPull:
     def __init__(self, fetching: Fetching, spec: TensorSpec) -> None:
         self.spec = spec
         self._fetching = fetching
-        self._retries = Retries(fetching.session)  # of a tensor that came damaged: never forgotten
+        self._retries: Retries | None = None  # of a tensor that came damaged: never forgotten
         self._hasher: TensorHasher | None = None
         self._pull: RangePull | None = None
 
@@ -117,8 +118,9 @@ class TensorPull:
             digest = self._hasher.digest()
             while digest != trailer:
                 spec, peer = self.spec, self._fetching.session.peer
+                self._retries = self._retries or Retries(self._fetching.session)
                 await self._retries.pause(DigestMismatch(peer, spec.name, spec.nbytes))
-                digest, trailer = await self._mend(digest)
+                digest, trailer = await self._mend(digest, self._retries)
             self._fetching.digests[self.spec.name] = digest
         except BaseException:
             self.cancel()
@@ -142,12 +144,12 @@ class TensorPull:
             raise TransferError(f"tensor {self.spec.name!r} was not asked for")
         return await self._pull.finish()
 
-    async def _mend(self, digest: bytes) -> tuple[bytes, bytes]:
+    async def _mend(self, digest: bytes, retries: Retries) -> tuple[bytes, bytes]:
         """Pull again what is damaged; return what the tensor's digest is, and should be."""
         name, size = self.spec.name, self.spec.nbytes
         ranges = [(0, size)]
         if size > CHUNK:
-            trailer, ranges = await bad_ranges(self._fetching, self.spec, self._retries)
+            trailer, ranges = await bad_ranges(self._fetching, self.spec, retries)
             if digest == trailer:  # the tensor is whole, the first trailer was not
                 return digest, trailer
             if ranges and ranges != [(0, size)]:

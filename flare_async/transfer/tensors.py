@@ -12,7 +12,7 @@ import numpy as np
 
 from flare_async.errors import TensorFormatError
 from flare_async.transfer.capture import Array, as_array, as_tensor, capture, writable_bytes
-from flare_async.transfer.spec import TensorSpec, check_layout, differences
+from flare_async.transfer.spec import TensorSpec, check_layout, differences, under_all_names
 
 if TYPE_CHECKING:
     import torch
@@ -123,12 +123,12 @@ class TensorSet(Mapping[str, memoryview]):
             TensorFormatError: NumPy has no such type.
             MissingExtra: a type comes from ``ml_dtypes``, which is not installed.
         """
-        arrays: dict[str, Array] = {}
-        for spec in self.specs:
-            known = self.aliases.get(spec.name)
-            flat = np.frombuffer(self._views[spec.name], np.uint8)
-            arrays[spec.name] = as_array(spec, flat) if known is None else arrays[known]
-        return arrays
+        arrays = {
+            spec.name: as_array(spec, np.frombuffer(self._views[spec.name], np.uint8))
+            for spec in self.specs
+            if spec.name not in self.aliases
+        }
+        return under_all_names(self.specs, self.aliases, arrays)
 
     def torch(self) -> dict[str, torch.Tensor]:
         """Return tensors that share the memory where it is writable, and copies elsewhere.
@@ -141,15 +141,12 @@ class TensorSet(Mapping[str, memoryview]):
         """
         tensors: dict[str, torch.Tensor] = {}
         for spec in self.specs:
-            known = self.aliases.get(spec.name)
-            if known is not None:
-                tensors[spec.name] = tensors[known]
-                continue
-            view = self._views[spec.name]
-            flat = writable_bytes(view)
-            shared = np.frombuffer(view, np.uint8).copy() if flat is None else flat
-            tensors[spec.name] = as_tensor(spec, shared)
-        return tensors
+            if spec.name not in self.aliases:
+                view = self._views[spec.name]
+                flat = writable_bytes(view)
+                shared = np.frombuffer(view, np.uint8).copy() if flat is None else flat
+                tensors[spec.name] = as_tensor(spec, shared)
+        return under_all_names(self.specs, self.aliases, tensors)
 
     def copy(self) -> TensorSet:
         """Return the same tensors in memory of their own; tied ones stay tied."""

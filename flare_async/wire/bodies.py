@@ -11,7 +11,6 @@ from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.wire.fields import is_message, is_name
 from flare_async.wire.frames import (
     Ack,
-    Data,
     Frame,
     Goodbye,
     Hello,
@@ -122,8 +121,6 @@ def unpack_frame(kind: int, channel: int, offset: int, body: bytes) -> Frame:
     """
     if kind == Kind.ACK:
         return Ack(channel, offset, LIMIT.unpack(body)[0])
-    if kind == Kind.DATA:
-        return Data(channel, offset, b"", True, body)
     if kind == Kind.PING:
         return Ping(offset)
     if kind == Kind.PONG:

@@ -17,7 +17,6 @@ from flare_async.errors import RemoteProtocolError
 __all__ = ["TINY_BYTES", "Budgets", "Cheap"]
 
 TINY_BYTES: Final = 512  # shorter payload costs its receiver more than its sender
-_UNMETERED: Final = 2**62
 
 
 class Cheap(IntEnum):
@@ -78,10 +77,13 @@ class Budgets:
     def __init__(self, channels: int, *, metered: bool) -> None:
         self._channels = channels
         self._metered = metered
+        self._left: list[int] = []
         self.begin(0.0)
 
     def begin(self, now: float) -> None:
         """Fill everything: the first link begins."""
+        if not self._metered:
+            return
         self._left = [self._burst(rule) for rule in _RULES]
         self._granted = list(self._left)
         self._begun = [now] * len(_RULES)  # when the bucket was full
@@ -93,6 +95,8 @@ class Budgets:
         Raises:
             RemoteProtocolError: too many links (``flood``); this one was not counted.
         """
+        if not self._metered:
+            return
         self.spend(Cheap.LINKS, now)
         for kind in _REPEATED:
             more = min(channels, max(0, self._burst(_RULES[kind]) + channels - self._left[kind]))
@@ -105,6 +109,8 @@ class Budgets:
         Raises:
             RemoteProtocolError: too often (``flood``).
         """
+        if not self._metered:
+            return
         left = self._left[kind] - count
         self._left[kind] = left
         if left < 0:
@@ -135,4 +141,4 @@ class Budgets:
             self._begun[kind] = now
 
     def _burst(self, rule: _Rule) -> int:
-        return rule.burst + rule.per_channel * self._channels if self._metered else _UNMETERED
+        return rule.burst + rule.per_channel * self._channels

@@ -65,7 +65,10 @@ def check_open(topic: str, header: bytes, options: OpenOptions, most: int) -> No
         raise LocalProtocolError(f"{options.destination[:80]!a} cannot be a destination")
     if not 0 <= options.hops <= _MAX_HOPS or not 0 <= (options.window or 0) <= OFFSET_LIMIT:
         raise LocalProtocolError(f"{topic}: {options.hops} hops, a window of {options.window}")
-    size = len(header) + len(topic.encode()) + len(options.destination.encode()) + _OPEN_OVERHEAD
+    size = len(header) + _OPEN_OVERHEAD
+    if size + 4 * len(topic) + 4 * len(options.destination) <= most:
+        return
+    size += len(topic.encode()) + len(options.destination.encode())
     if size > most:
         raise LocalProtocolError(f"{topic}: opening takes {size} bytes, at most {most} may be")
 
@@ -82,6 +85,7 @@ class ChannelState:
         "_resumable",
         "_retained",
         "_trailer",
+        "closing",
         "end_sent",
         "ending",
         "id",
@@ -111,6 +115,7 @@ class ChannelState:
         self.sending_done = False  # the peer acknowledged everything, the end included
         self.peer_ended = False
         self.receiving_closed = False  # the peer was told that everything was consumed
+        self.closing = False  # our end frame tells it
         self.pace: Pace | None = None  # of bulk on a link that carries bytes
         self.opening: Open | None = None  # ours, until the peer is known to have it
         self._queue: deque[memoryview] | None = None
@@ -123,7 +128,8 @@ class ChannelState:
     def sendable(self) -> bool:
         """Whether ``next_frame`` has a frame now."""
         if self.unsent:
-            return self.room > 0
+            window = self.outgoing
+            return window.limit > window.sent if self.pace is None else self.room > 0
         return self.ending and not self.end_sent
 
     @property
@@ -131,7 +137,7 @@ class ChannelState:
         """Bytes that may be sent now."""
         window = self.outgoing
         if self.pace is None:
-            return window.available
+            return window.limit - window.sent
         return min(window.limit, window.acknowledged + self.pace.share) - window.sent
 
     def queue(self, view: memoryview) -> None:
@@ -175,8 +181,7 @@ class ChannelState:
     def next_frame(self, most: int) -> Data:
         """Return the next frame of a sendable channel, with at most ``most`` bytes."""
         if not self._queue:
-            self.end_sent = True
-            return Data(self.id, self.outgoing.sent, b"", True, self._trailer)
+            return self._last_frame(self.outgoing.sent, b"")
         view = self._queue[0]
         size = min(len(view), most, self.room)
         if size == len(view):
@@ -192,7 +197,16 @@ class ChannelState:
             self._retained.append(view)
         elif self._resumable:
             self._retained = Retained(offset, view)
+        if self.ending and not self.unsent:
+            return self._last_frame(offset, view)
         return Data(self.id, offset, view)
+
+    def _last_frame(self, offset: int, payload: bytes | memoryview) -> Data:
+        self.end_sent = True
+        if self.closing:
+            self.receiving_closed = True
+            self.incoming.finish()
+        return Data(self.id, offset, payload, True, self._trailer, self.closing)
 
     def acknowledged(self) -> None:
         """Let go of what the peer has acknowledged: that it will never be asked for again."""

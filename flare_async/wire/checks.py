@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 from zlib import crc32
 
 from flare_async.errors import RemoteProtocolError
@@ -10,46 +10,67 @@ from flare_async.limits import Limits
 from flare_async.wire.frames import TRAILER_BYTES
 from flare_async.wire.head import (
     CHECKSUM,
+    FLAG_DONE,
     FLAG_END,
     FLAG_OPTIONAL,
     HELLO_BYTES,
     OFFSET_LIMIT,
+    PREAMBLE,
     Kind,
     body_bytes,
 )
 
-__all__ = ["Head", "check_body", "check_control", "check_data"]
+__all__ = ["Head", "check_body", "check_control", "check_data", "not_flare", "not_ours"]
 
 _CHANNEL_KINDS: Final = frozenset((Kind.OPEN, Kind.ACK, Kind.RESET))
 _OFFSET_KINDS: Final = frozenset((Kind.ACK, Kind.PING, Kind.PONG))
 _EXACT: Final[dict[int, int]] = {Kind.ACK: body_bytes(8), Kind.PING: 0, Kind.PONG: 0}
 _KNOWN: Final = frozenset(Kind)
+_DATA_FLAGS: Final = frozenset((0, FLAG_END, FLAG_END | FLAG_DONE))
 
 # body length, type, flags, trailer length, channel, offset
 Head: TypeAlias = tuple[int, int, int, int, int, int]
 
 
-def check_data(head: Head, most: int) -> None:
-    """Check the head of a Data frame; its payload may have ``most`` bytes.
+def not_ours(start: bytes) -> NoReturn:
+    """Refuse a stream that does not begin with our preamble. Raises RemoteProtocolError."""
+    if start[:-1] == PREAMBLE[:-1]:
+        raise RemoteProtocolError(
+            "version", f"the peer speaks format {start[-1]}, this side format {PREAMBLE[-1]}"
+        )
+    not_flare()
+
+
+def not_flare() -> NoReturn:
+    """Refuse a stream of another protocol. Raises RemoteProtocolError."""
+    raise RemoteProtocolError(
+        "not_flare", "this is a flare_async port, and the peer does not speak its protocol"
+    )
+
+
+def check_data(head: Head, most: int) -> int:
+    """Check the head of a Data frame; return the length of its payload, at most ``most`` bytes.
 
     Raises:
         RemoteProtocolError: a field out of range.
     """
     length, _, flags, trailer, channel, offset = head
-    if flags not in (0, FLAG_END):
+    if flags not in _DATA_FLAGS:
         raise RemoteProtocolError("bad_flags", f"data has the flags 0x{flags:02x}")
     if not channel or offset + length > OFFSET_LIMIT:
         raise RemoteProtocolError("bad_head", f"data of channel {channel} at offset {offset}")
     if flags:
-        fits = trailer <= TRAILER_BYTES and length == body_bytes(trailer)
+        length -= body_bytes(trailer)
+        fits = trailer <= TRAILER_BYTES and 0 <= length <= most
     else:
         fits = trailer == 0 < length <= most
     if not fits:
         raise RemoteProtocolError(
             "bad_length",
             f"data of {length} bytes, trailer of {trailer}; 1 to {most} are accepted, "
-            f"or a trailer of up to {TRAILER_BYTES}",
+            f"and at the end a trailer of up to {TRAILER_BYTES}",
         )
+    return length
 
 
 def check_control(head: Head, limits: Limits) -> None:

@@ -22,6 +22,8 @@ from flare_async.wire.frames import (
     Resume,
 )
 from flare_async.wire.head import (
+    FLAG_DONE,
+    FLAG_END,
     HEAD_BYTES,
     HELLO_BYTES,
     OFFSET_LIMIT,
@@ -40,7 +42,7 @@ Encoded: TypeAlias = tuple[bytes, bytes | memoryview]
 def encode(frame: Frame) -> tuple[bytes, bytes | memoryview]:
     """Return the head (with a small body, and the preamble before a Hello) and the payload.
 
-    The payload is the very object in the frame, never a copy; ``b""`` where there is none.
+    The payload is the very object in the frame, never a copy; it is empty where there is none.
 
     Raises:
         LocalProtocolError: the frame breaks the protocol or cannot travel.
@@ -56,12 +58,13 @@ def _data(frame: Data) -> Encoded:
     length = payload.nbytes if isinstance(payload, memoryview) else len(payload)
     if frame.end:
         trailer = frame.trailer
-        if length or len(trailer) > TRAILER_BYTES:
-            raise LocalProtocolError(
-                f"an end frame has {length} bytes of payload, {len(trailer)} of trailer"
-            )
-        return pack_frame(Kind.DATA, frame.channel, frame.offset, trailer, end=True), b""
-    if not length or frame.trailer:
+        if len(trailer) > TRAILER_BYTES:
+            raise LocalProtocolError(f"an end frame has {len(trailer)} bytes of trailer")
+        flags = FLAG_END | FLAG_DONE if frame.done else FLAG_END
+        channel, offset = frame.channel, frame.offset
+        head = pack_frame(Kind.DATA, channel, offset, trailer, flags=flags, payload=length)
+        return head, payload
+    if not length or frame.trailer or frame.done:
         raise LocalProtocolError(
             f"a data frame has {length} bytes of payload, {len(frame.trailer)} of trailer"
         )

@@ -133,6 +133,8 @@ def mapping_converter(inner: Converter) -> Converter:
         return _items(inner.decode, value)
 
     def encode(value: object) -> object:
+        if value == {} and type(value) is dict:
+            return {}
         if not isinstance(value, Mapping):
             raise Mismatch.of(value, name)
         for key in value:

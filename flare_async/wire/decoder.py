@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 from zlib import crc32
 
 from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import KIB, Limits
 from flare_async.wire.bodies import unpack_frame
-from flare_async.wire.checks import check_body, check_control, check_data
+from flare_async.wire.checks import check_body, check_control, check_data, not_flare, not_ours
 from flare_async.wire.frames import Data, Frame, Landed
-from flare_async.wire.head import CHECKSUM, HEAD, HEAD_BYTES, PREAMBLE, Kind
+from flare_async.wire.head import CHECKSUM, FLAG_DONE, HEAD, HEAD_BYTES, PREAMBLE, Kind
 
 __all__ = ["PIECE_BYTES", "Decoder", "Destination"]
 
@@ -39,6 +39,8 @@ class Decoder:
         "_channel",
         "_checksum",
         "_destination",
+        "_done",
+        "_end",
         "_error",
         "_have",
         "_hello",
@@ -54,6 +56,7 @@ class Decoder:
         "_room",
         "_run",
         "_scratch",
+        "_trailer",
     )
 
     def __init__(
@@ -71,6 +74,9 @@ class Decoder:
         self._kind = self._channel = self._offset = 0  # of the frame in progress
         self._body = self._checksum = 0  # of the control body in progress; of its head
         self._length = self._position = 0  # payload in progress: 0 is none
+        self._end: int | None = None  # bytes of trailer in the end frame in progress
+        self._done = False
+        self._trailer = b""
         self._run = -1  # where the leased run began, as a position in the frame
         self._piece: memoryview | None = None  # collects a control body or unleased payload
         self._have = 0
@@ -86,7 +92,7 @@ class Decoder:
         if self._piece is not None:
             room = self._piece[self._have :]
         elif self._length:
-            room = self._lease() or self._new_piece()
+            room = self._lease() or self._collect(self._piece_size(), b"")
         else:
             room = self._open_scratch()[len(self._rest) :]
         self._room = len(room)
@@ -176,7 +182,7 @@ class Decoder:
             return 0
         count = min(len(data), len(PREAMBLE))
         if data[:count] != PREAMBLE[:count]:
-            _not_ours(bytes(data[:count]))
+            not_ours(bytes(data[:count]))
         if count < len(PREAMBLE):
             return 0
         self._preamble = False
@@ -187,7 +193,7 @@ class Decoder:
         if crc32(data[start : start + _CHECKED_BYTES]) != crc:
             raise RemoteProtocolError("bad_head", "the checksum of a frame head does not match")
         if self._hello and kind != Kind.HELLO:
-            _not_flare()
+            not_flare()
         self._hello = False
         self._kind, self._channel, self._offset = kind, channel, offset
         self._body, self._checksum = length, crc
@@ -195,8 +201,10 @@ class Decoder:
         if kind != Kind.DATA:
             check_control(head, self._limits)
             return
-        check_data(head, self._limits.frame_bytes)
-        if not flags:
+        payload = check_data(head, self._limits.frame_bytes)
+        if flags:
+            self._end, self._done, self._body = payload, bool(flags & FLAG_DONE), length - payload
+        else:
             self._length, self._position = length, 0
 
     def _take_body(self, data: memoryview, start: int) -> int:
@@ -208,11 +216,12 @@ class Decoder:
         self._collect(self._body, data[start:])
         return len(data)
 
-    def _collect(self, size: int, there: memoryview) -> None:
+    def _collect(self, size: int, there: bytes | memoryview) -> memoryview:
         """Begin a piece with the bytes that are there already."""
-        self._piece = memoryview(bytearray(size))
+        piece = self._piece = memoryview(bytearray(size))
         self._have = len(there)
-        self._piece[: self._have] = there
+        piece[: self._have] = there
+        return piece
 
     def _absorb(self, data: memoryview, start: int) -> int:
         """Move payload bytes from the data to where they belong; return how far."""
@@ -259,11 +268,6 @@ class Decoder:
         stop = (self._position // PIECE_BYTES + 1) * PIECE_BYTES
         return min(stop, self._length) - self._position
 
-    def _new_piece(self) -> memoryview:
-        piece = self._piece = memoryview(bytearray(self._piece_size()))
-        self._have = 0
-        return piece
-
     def _deliver(self, payload: bytes | memoryview) -> None:
         self._out.append(Data(self._channel, self._offset + self._position, payload))
         self._position += len(payload)
@@ -272,6 +276,9 @@ class Decoder:
     def _finish_payload(self) -> None:
         if self._position == self._length:
             self._end_run()
+            if self._end is not None:
+                end, self._end = self._offset + self._length, None
+                self._out.append(Data(self._channel, end, b"", True, self._trailer, self._done))
             self._length = 0
 
     def _finish_piece(self, piece: memoryview) -> None:
@@ -283,18 +290,9 @@ class Decoder:
 
     def _finish_body(self, body: bytes) -> None:
         body = check_body(body, self._checksum) if body else body
-        self._out.append(unpack_frame(self._kind, self._channel, self._offset, body))
-
-
-def _not_ours(start: bytes) -> NoReturn:
-    if start[:-1] == PREAMBLE[:-1]:
-        raise RemoteProtocolError(
-            "version", f"the peer speaks format {start[-1]}, this side format {PREAMBLE[-1]}"
-        )
-    _not_flare()
-
-
-def _not_flare() -> NoReturn:
-    raise RemoteProtocolError(
-        "not_flare", "this is a flare_async port, and the peer does not speak its protocol"
-    )
+        if self._end is None:
+            self._out.append(unpack_frame(self._kind, self._channel, self._offset, body))
+            return
+        self._trailer = body
+        self._length, self._position = self._end, 0
+        self._finish_payload()

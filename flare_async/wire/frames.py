@@ -78,13 +78,18 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Payload at an offset of its direction; an end frame has a trailer and no payload."""
+    """Payload at an offset of its direction; an end frame may have none, and has a trailer.
+
+    ``done``, only with ``end``, stands for the final Ack: its sender has consumed everything of the
+    other direction, whose end it has seen.
+    """
 
     channel: int
     offset: int
     payload: bytes | memoryview
     end: bool = False
     trailer: bytes = b""
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

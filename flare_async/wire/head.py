@@ -5,7 +5,8 @@ offset for Ack), and the CRC-32 of the 20 bytes before it.
 
 A body that is not payload ends with four bytes more, which its length counts: the CRC-32 of those
 20 bytes and of the body. So a damaged length is found before a body of that length is waited for,
-and nothing of a damaged body is parsed. Payload has digests instead.
+and nothing of a damaged body is parsed. Payload has digests instead. An end frame that brings the
+last payload has its trailer, with that checksum, before it: the length counts both.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from flare_async.errors import LocalProtocolError
 
 __all__ = [
     "CHECKSUM",
+    "FLAG_DONE",
     "FLAG_END",
     "FLAG_OPTIONAL",
     "HEAD",
@@ -40,6 +42,7 @@ HELLO_BYTES: Final = 4096  # the longest body of a Hello
 OFFSET_LIMIT: Final = 2**63
 LENGTH_LIMIT: Final = 2**32 - 1  # of a body
 FLAG_END: Final = 0x01
+FLAG_DONE: Final = 0x02  # only with the end: what the other side sent was consumed, its end too
 FLAG_OPTIONAL: Final = 0x80  # a receiver that does not know the type skips the frame
 
 CHECKSUM: Final = struct.Struct(">I")
@@ -80,17 +83,17 @@ def pack_head(kind: int, channel: int, offset: int, length: int) -> bytes:
 
 
 def pack_frame(
-    kind: int, channel: int, offset: int, body: bytes = b"", *, end: bool = False
+    kind: int, channel: int, offset: int, body: bytes = b"", *, flags: int = 0, payload: int = 0
 ) -> bytes:
-    """Return a frame other than payload; with ``end`` the body is the trailer of an end frame.
+    """Return a frame without its payload; with flags the body is the trailer of an end frame.
 
     Raises:
         LocalProtocolError: a number does not fit into its field.
     """
     size = len(body)
-    flags, extra = (FLAG_END, size) if end else (0, 0)
+    extra = size if flags else 0
     try:
-        checked = _CHECKED.pack(body_bytes(size), kind, flags, extra, channel, offset)
+        checked = _CHECKED.pack(body_bytes(size) + payload, kind, flags, extra, channel, offset)
     except struct.error:
         raise _misfit(kind, channel, offset, size) from None
     checksum = crc32(checked)

@@ -94,18 +94,19 @@ class Inbound(Handshake):
         ]
 
     def _on_data(self, frame: Data, now: float) -> list[Event]:
-        if frame.end:
-            return self._on_end(frame, now)
         payload = frame.payload
         size = len(payload)
+        if frame.end and not size:
+            return self._on_end(frame, now)
         state = self._arrive(frame.channel, frame.offset, size)
         if state is None:
             return self._stray(now)
-        if size < TINY_BYTES and not state.urgent:
+        if size < TINY_BYTES and not state.urgent and not frame.end:
             self._budgets.spend(Cheap.TINY, now)
-        if state.leased and not self._fits(state, size, now):
+        if state.leased and not self._fits(state, size, now, last=frame.end):
             return [self._overran(state)]
-        return [Arrived(frame.channel, payload)]
+        events: list[Event] = [Arrived(frame.channel, payload)]
+        return events + self._ended(state, frame, now) if frame.end else events
 
     def _on_landed(self, frame: Landed, now: float) -> list[Event]:
         state = self._arrive(frame.channel, frame.offset, frame.length)
@@ -128,11 +129,14 @@ class Inbound(Handshake):
         state.incoming.arrive(offset, length)
         return state
 
-    def _fits(self, state: ChannelState, nbytes: int, now: float) -> bool:
+    def _fits(self, state: ChannelState, nbytes: int, now: float, *, last: bool = False) -> bool:
         window = state.incoming
         if window.received > window.total:
             return False
-        self._consumed(state, nbytes, now)
+        if last:
+            window.consume(nbytes, now)  # the final acknowledgement follows
+        else:
+            self._consumed(state, nbytes, now)
         return True
 
     def _overran(self, state: ChannelState) -> Overran:
@@ -142,7 +146,7 @@ class Inbound(Handshake):
         return Overran(state.id, total)
 
     def _on_end(self, frame: Data, now: float) -> list[Event]:
-        state = self._table.remote(frame.channel)
+        state = self._table.channels.get(frame.channel) or self._table.remote(frame.channel)
         if state is None:
             return self._stray(now)
         received = state.incoming.received
@@ -152,11 +156,20 @@ class Inbound(Handshake):
                 f"channel {frame.channel} ended at {frame.offset}, {received} bytes received"
                 + (", and it had ended before" if state.peer_ended else ""),
             )
+        return self._ended(state, frame, now)
+
+    def _ended(self, state: ChannelState, frame: Data, now: float) -> list[Event]:
         state.peer_ended = True
-        return [Ended(frame.channel, frame.trailer), *self._consumed(state, 0, now)]
+        events: list[Event] = [Ended(frame.channel, frame.trailer)]
+        if frame.done and not state.sending_done:
+            if not state.end_sent:
+                raise RemoteProtocolError("bad_end", f"channel {state.id}: ours was not sent")
+            self._sent_all(state)
+            events.append(Credited(frame.channel))
+        return events + self._consumed(state, 0, now)
 
     def _on_ack(self, frame: Ack, now: float) -> list[Event]:
-        state = self._table.remote(frame.channel)
+        state = self._table.channels.get(frame.channel) or self._table.remote(frame.channel)
         if state is None:
             return self._stray(now)
         window = state.outgoing
@@ -164,9 +177,7 @@ class Inbound(Handshake):
             # The credit of a direction is closed only when its end was consumed, too.
             advanced = not state.sending_done
             idle = not advanced
-            window.acknowledged = window.sent
-            state.sending_done = True
-            state.acknowledged()
+            self._sent_all(state)
         else:
             # More credit for nothing consumed is told once in a while; it could be told for ever.
             idle = frame.consumed == window.acknowledged
@@ -178,6 +189,11 @@ class Inbound(Handshake):
             self._budgets.spend(Cheap.IDLE_ACKS, now)
         events: list[Event] = [Credited(frame.channel)] if advanced else []
         return events + self._settle(state)
+
+    def _sent_all(self, state: ChannelState) -> None:
+        state.outgoing.acknowledged = state.outgoing.sent
+        state.sending_done = True
+        state.acknowledged()
 
     def _on_reset(self, frame: Reset, now: float) -> list[Event]:
         self._budgets.spend(Cheap.RESETS, now)
@@ -215,6 +231,10 @@ class Inbound(Handshake):
         return []
 
     def _close_receiving(self, state: ChannelState) -> list[Event]:
+        if state.urgent and not state.end_sent:
+            # Messages are answered: our last one will say it, and nobody waits for this.
+            state.closing = True
+            return []
         if not state.receiving_closed:
             state.receiving_closed = True
             self._outbox.unacknowledge(state)

@@ -171,15 +171,14 @@ class Outbox:
     def take(self, budget: int, frame_bytes: int) -> list[Frame]:
         """Return frames with about ``budget`` bytes, at least one if any can leave."""
         found: list[Frame] = []
-        if self._hello is not None:
-            found.append(self._hello)
-            self._hello = None
-        if self._resume is not None:
-            found.append(self._resume)
-            self._resume = None
+        if self._hello is not None or self._resume is not None:
+            found += [one for one in (self._hello, self._resume) if one is not None]
+            self._hello = self._resume = None
         if not self._open and not self._left:
             return found
-        budget = self._take_control(found, max(budget, 1))
+        budget = max(budget, 1)
+        if self._control or self._pongs:
+            budget = self._take_control(found, budget)
         if self._acks:
             budget = _take_acks(self._acks, found, budget)
             self._acks = self._acks or None
@@ -195,7 +194,8 @@ class Outbox:
         while self._control and budget > 0:
             frame = self._control.popleft()
             found.append(frame)
-            budget -= len(frame.header) if isinstance(frame, Open) else 0
+            if type(frame) is Open:
+                budget -= len(frame.header)
         self._control = self._control or None
         if self._pongs:
             found += [Pong(nonce) for nonce in self._pongs]
@@ -224,13 +224,8 @@ def _take_turns(turns: Turns, found: list[Frame], budget: int, frame_bytes: int)
             frame: Data = state.next_frame(frame_bytes)
             found.append(frame)
             budget -= len(frame.payload)
-        _give_turn(turns, channel, state)
+        if state.sendable:
+            turns.move_to_end(channel)  # behind the others
+        else:
+            del turns[channel]
     return budget
-
-
-def _give_turn(turns: Turns, channel: int, state: ChannelState) -> None:
-    """Put a channel behind the others, or take its turn away."""
-    if state.sendable:
-        turns.move_to_end(channel)
-    else:
-        del turns[channel]

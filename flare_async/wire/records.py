@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from typing import Final, Union, get_args, get_origin, get_type_hints
 
 from flare_async.errors import FlareError, LocalProtocolError
@@ -27,13 +28,14 @@ _MAPPINGS: Final = (Mapping, dict)
 class Record:
     """A dataclass as an array of its fields."""
 
-    __slots__ = ("_converters", "_made", "_names", "_plain", "depth", "name")
+    __slots__ = ("_converters", "_made", "_names", "_plain", "_values", "depth", "name")
 
     def __init__(self, made: type, converters: Mapping[str, Converter]) -> None:
         self.name = made.__name__
         self._made = made
         self._names = tuple(converters)
         self._converters = tuple(converters.values())
+        self._values = getter(self._names)
         # A value of exactly the annotated scalar type is taken as it is, without a call.
         self._plain = tuple(
             converter.wire if converter.wire in SCALARS else None for converter in self._converters
@@ -46,12 +48,12 @@ class Record:
         Raises:
             Mismatch: a field has another type than annotated.
         """
+        values = self._values(message)
+        if tuple(map(type, values)) == self._plain:
+            return [*values]
         done: list[object] = []
         try:
-            for name, plain, converter in zip(
-                self._names, self._plain, self._converters, strict=True
-            ):
-                value = getattr(message, name)
+            for value, plain, converter in zip(values, self._plain, self._converters, strict=True):
                 done.append(value if type(value) is plain else converter.encode(value))
         except Mismatch as error:
             error.path.append(f".{self._names[len(done)]}")
@@ -66,6 +68,14 @@ class Record:
         """
         if len(values) != len(self._names):
             raise Mismatch(f"{len(values)} fields, {len(self._names)} expected")
+        done = values if tuple(map(type, values)) == self._plain else self._decoded(values)
+        try:
+            message: object = self._made(*done)
+        except (ValueError, TypeError, FlareError) as error:
+            raise Mismatch(f"refused: {str(error)!a}") from error
+        return message
+
+    def _decoded(self, values: list[object]) -> list[object]:
         done: list[object] = []
         try:
             for value, plain, converter in zip(values, self._plain, self._converters, strict=True):
@@ -73,11 +83,14 @@ class Record:
         except Mismatch as error:
             error.path.append(f".{self._names[len(done)]}")
             raise
-        try:
-            message: object = self._made(*done)
-        except (ValueError, TypeError, FlareError) as error:
-            raise Mismatch(f"refused: {str(error)!a}") from error
-        return message
+        return done
+
+
+def getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
+    """Return what reads so many fields at once."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
 
 
 class Registry:

@@ -101,14 +101,27 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         return 0 if state is None else state.unsent
 
+    def owes(self, channel: int, *, ended: bool) -> bool:
+        """Tell whether the peer must acknowledge more before all is sent, and with ``ended`` all.
+
+        The peer of a closed channel owes nothing.
+        """
+        state = self._table.channels.get(channel)
+        return state is not None and (state.unsent > 0 or (ended and not state.sending_done))
+
     def end_acknowledged(self, channel: int) -> bool:
         """Tell whether the peer has acknowledged our end; true for a closed channel."""
         state = self._table.local(channel)
-        return state is None or state.statistics().end_acknowledged
+        return state is None or state.sending_done
+
+    def unread(self, channel: int) -> bool:
+        """Tell whether bytes have arrived that the application has not consumed."""
+        state = self._table.channels.get(channel)
+        return state is not None and state.incoming.received > state.incoming.consumed
 
     def sendable(self, channel: int) -> bool:
         """Tell whether a channel waits for its turn on the link, not for credit or the peer."""
-        state = self._table.local(channel)
+        state = self._table.channels.get(channel) or self._table.local(channel)
         return state is not None and state.sendable
 
     def withdraw(self, channel: int) -> int:
@@ -129,7 +142,7 @@ class SessionMachine(Inbound):
         Raises:
             LocalProtocolError: more than arrived.
         """
-        state = self._table.local(channel)
+        state = self._table.channels.get(channel) or self._table.local(channel)
         return [] if state is None else self._consumed(state, nbytes, now)
 
     def lease(self, channel: int, total: int | None = None) -> None:
@@ -189,7 +202,7 @@ class SessionMachine(Inbound):
         return self._outbox.take(budget, self._frame_bytes)
 
     def _to_send(self, channel: int) -> ChannelState:
-        state = self._table.local(channel)
+        state = self._table.channels.get(channel) or self._table.local(channel)
         if state is None:
             raise LocalProtocolError(f"channel {channel} is closed")
         return state

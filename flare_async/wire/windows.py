@@ -17,13 +17,15 @@ class CreditBudget:
     """Bytes of credit that several windows share, within a parent's budget if there is one.
 
     It is for windows that grow. What a channel begins with is not taken from it, so that readers
-    who stand still, and hold all of it, cannot keep anybody else from being heard.
+    who stand still, and hold all of it, cannot keep anybody else from being heard. ``peak`` is the
+    most that was taken at a time.
     """
 
-    __slots__ = ("_parent", "_taken", "total")
+    __slots__ = ("_parent", "_taken", "peak", "total")
 
     def __init__(self, total: int, parent: CreditBudget | None = None) -> None:
         self.total = total
+        self.peak = 0
         self._parent = parent
         self._taken = 0
 
@@ -45,6 +47,8 @@ class CreditBudget:
         if self._parent is not None:
             granted = self._parent.take(granted)
         self._taken += granted
+        if self._taken > self.peak:
+            self.peak = self._taken
         return granted
 
     def give(self, nbytes: int) -> None:

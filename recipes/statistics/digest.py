@@ -91,15 +91,19 @@ class Digest:
     def coarsened(self, least: float, most: int) -> Digest:
         """Return at most ``most`` centroids that stand for ``least`` values each, or none.
 
-        The outermost centroids of a t-digest are single values: the smallest and the largest.
+        The outermost centroids of a t-digest are single values: the smallest and the largest. Only
+        neighbours that are too few are merged, so the ends stay as fine as they may be.
+
+        Raises:
+            MissingExtra: there are more than ``most``, and fastdigest is not installed.
         """
-        at_least = max(least, self.mass / most)
+        fine = self if len(self.means) <= most else Digest.merged([self], most)
         groups: list[list[tuple[float, float]]] = [[]]
-        for pair in zip(self.means, self.weights, strict=True):
-            if mass_of(groups[-1]) >= at_least:
+        for pair in zip(fine.means, fine.weights, strict=True):
+            if groups[-1] and mass_of(groups[-1]) >= least:
                 groups.append([])
             groups[-1].append(pair)
-        if len(groups) > 1 and mass_of(groups[-1]) < at_least:
+        if len(groups) > 1 and mass_of(groups[-1]) < least:
             rest = groups.pop()
             groups[-1] += rest
         if mass_of(groups[0]) < least or not groups[0]:

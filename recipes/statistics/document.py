@@ -64,7 +64,7 @@ class Writer:
             return self._quantiles(cell, report.digest)
         if name == "var":
             spread = report.values.get("stddev")
-            return None if spread is None else self._number(name, spread**2)
+            return None if spread is None else self._number(name, spread * spread)
         return self._number(name, report.values.get(name))
 
     def _of_all(self, name: str, cell: Cell) -> Value | None:

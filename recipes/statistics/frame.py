@@ -41,10 +41,17 @@ class DFStatisticsCore(Statistics):
         self.max_bin = max_bin
 
     def features(self) -> dict[str, list[Feature]]:
-        """Return the columns of each frame. Raises TypeError for what is none."""
+        """Return the columns of each frame.
+
+        Raises:
+            TypeError: there is no frame.
+            ValueError: a frame has two columns of one name.
+        """
         for name, frame in self.data.items():
-            if not isinstance(frame, self._kind):
+            if not isinstance(cast("object", frame), self._kind):
                 raise TypeError(f"data[{name!r}] is {type(frame).__name__}, use a DataFrame")
+            if twice := repeated(frame):
+                raise ValueError(f"data[{name!r}] has two columns of the name {twice[0]!r}")
         return {
             name: [
                 Feature(str(column), data_type(cast("Series", frame[column])))
@@ -137,6 +144,11 @@ def frame_class() -> type:
         raise MissingExtra("pandas", "pandas") from exc
     kind: type = pandas.DataFrame
     return kind
+
+
+def repeated(frame: pandas.DataFrame) -> list[object]:
+    """Return the names that two columns have."""
+    return list(frame.columns[frame.columns.duplicated()])
 
 
 def data_type(column: pandas.Series) -> DataType:

@@ -16,9 +16,8 @@ import numpy as np
 from flare_async.errors import TensorFormatError
 from flare_async.recipes.statistics.values import NUMERIC, DataType, Feature
 
-__all__ = ["MAX_TEXT", "Cell", "Common", "Plan", "features_from_text", "features_to_text"]
+__all__ = ["Cell", "Common", "Plan", "features_from_bytes", "features_to_bytes"]
 
-MAX_TEXT: Final = 40_000  # bytes of features' names: a control message has at most 64 KiB
 COMMON: Final = ("count", "mean", "low", "high")
 
 
@@ -117,21 +116,22 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def features_to_text(features: Mapping[str, Sequence[Feature]]) -> str:
-    """Return the numeric features of a site as it tells them.
+def features_to_bytes(features: Mapping[str, Sequence[Feature]], room: int) -> np.ndarray:
+    """Return the numeric features of a site as it tells them: a tensor of ``room`` bytes.
 
     Raises:
-        ValueError: the names are too long for a message.
+        ValueError: there is no room for them.
     """
     document = {
         dataset: [[one.feature_name, int(one.data_type)] for one in found if is_numeric(one)]
         for dataset, found in features.items()
     }
-    text = json.dumps(document, ensure_ascii=False)
-    if (size := len(text.encode("utf-8", "backslashreplace"))) > MAX_TEXT:
+    text = json.dumps(document, ensure_ascii=False).encode()
+    if len(text) > room:
         count = sum(map(len, document.values()))
-        raise ValueError(f"the names of {count} features take {size} bytes, at most {MAX_TEXT}")
-    return text
+        problem = f"the names of {count} features take {len(text)} bytes, there is room for {room}"
+        raise ValueError(f"{problem}: give more max_feature_bytes to the recipe")
+    return np.frombuffer(text.ljust(room, b"\0"), np.uint8).copy()
 
 
 def is_numeric(feature: Feature) -> bool:
@@ -139,13 +139,17 @@ def is_numeric(feature: Feature) -> bool:
     return feature.data_type in NUMERIC
 
 
-def features_from_text(text: object) -> dict[str, list[Feature]]:
+def features_from_bytes(data: np.ndarray) -> dict[str, list[Feature]]:
     """Return the features that a site tells.
 
     Raises:
-        TensorFormatError: the text is not what ``features_to_text`` writes.
+        TensorFormatError: the bytes are not what ``features_to_bytes`` makes.
     """
-    document = parsed(text) if isinstance(text, str) else None
+    text = data.tobytes().rstrip(b"\0")
+    try:
+        document = parsed(text.decode())
+    except UnicodeDecodeError as exc:
+        raise TensorFormatError(f"{text!r:.80} are no features: no UTF-8") from exc
     if not isinstance(document, dict) or not all(map(is_text, document)):
         raise TensorFormatError(f"{text!r:.80} are no features")
     return {dataset: listed(found) for dataset, found in document.items()}

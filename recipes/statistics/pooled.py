@@ -86,7 +86,8 @@ class Pooled:
         parts = [said(self.second[site], cell)["var"] * (common.count - 1) for site in sites]
         squares = math.fsum(parts)
         if count != common.count:
-            squares -= count * (common.mean - mean) ** 2
+            away = common.mean - mean
+            squares -= count * away * away
         return max(0.0, squares) / (count - 1)
 
     def histogram(self, cell: Cell) -> tuple[int, ...] | None:

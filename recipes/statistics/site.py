@@ -5,28 +5,28 @@ This module holds functions only: a worker process loads it by its path, as it d
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from flare_async.errors import TensorFormatError
+import numpy as np
+
 from flare_async.jobs.site import Plain, Site
 from flare_async.model import FLModel
-from flare_async.net.rng import SeededRandom, SystemRandom
 from flare_async.recipes.statistics.calls import Calls
 from flare_async.recipes.statistics.cleansers import Privacy
 from flare_async.recipes.statistics.configs import StatisticConfigs, Wanted, named
 from flare_async.recipes.statistics.generator import Statistics
-from flare_async.recipes.statistics.plan import Cell, Common, Plan, features_to_text
+from flare_async.recipes.statistics.plan import Cell, Common, Plan, features_to_bytes
+from flare_async.recipes.statistics.remembered import asked_before, noise
 from flare_async.recipes.statistics.source import Kind, kind_of, made
 from flare_async.recipes.statistics.tables import CellReport, Reports, Tables
 from flare_async.recipes.statistics.values import NUMERIC, BinRange
 
 __all__ = ["FEATURES", "answer", "answering"]
 
-FEATURES = "features"  # the key of what a site tells in its metadata
-GENERATOR, NOISE = "statistics_generator", "statistics_noise"
+FEATURES = "features"  # the tensor in which a site tells them
+GENERATOR = "statistics_generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +73,17 @@ def answer(
 
     Raises:
         RuntimeError, TypeError: the generator raised, or returned what it should not.
-        TensorFormatError: the server's plan cannot be read.
+        TensorFormatError: the server's plan cannot be read, or is another one than before.
     """
     generator = generator_of(site, kind, made_with, keywords)
     asked = Asked(site, Calls(generator), Wanted.of(configs), Privacy(**privacy))  # type: ignore[arg-type]
     params = model.params or {}
     if "plan" in params:
-        plan = Plan.from_bytes(params["plan"])
-        tables = Tables(plan, asked.wanted, asked.privacy.max_centroids)
-        result = FLModel(params=dict(tables.filled(reports_of(asked, plan))))
+        result = told(asked, asked_before(site, Plan.from_bytes(params["plan"])))
     else:
         pre_run(asked)
-        text = features_to_text(asked.calls.features())
-        result = FLModel(params=dict(params), meta={FEATURES: text})
+        room = np.asarray(params[FEATURES]).size
+        result = FLModel(params={FEATURES: features_to_bytes(asked.calls.features(), room)})
     if site.round_number == site.total_rounds - 1:
         asked.calls.run("finalize", site)
         site.state.pop(GENERATOR)
@@ -113,22 +111,24 @@ def pre_run(asked: Asked) -> None:
     asked.calls.run("pre_run", sorted(asked.wanted.names), counts, ranges)
 
 
-def reports_of(asked: Asked, plan: Plan) -> Reports:
-    """Return what may leave the site, for those cells of the plan that it has."""
-    features = asked.calls.features()
-    own = {
-        Cell(dataset, one.feature_name)
-        for dataset, found in features.items()
-        for one in found
-        if one.data_type in NUMERIC
-    }
+def told(asked: Asked, plan: Plan) -> FLModel:
+    """Return the answer to one step; its metrics count what was told and what privacy withheld."""
+    own = own_cells(asked).intersection(plan.cells)
     reports: Reports = {}
     for cell, common in zip(plan.cells, plan.common, strict=True):
-        if cell in own:
-            report = cleansed(asked, cell, plan.step, common)
-            if report is not None:
-                reports[cell] = report
-    return reports
+        report = cleansed(asked, cell, plan.step, common) if cell in own else None
+        if report is not None:
+            reports[cell] = report
+    tables = Tables(plan, asked.wanted, asked.privacy.max_centroids)
+    kept_back = len(own) - len(reports)
+    said: dict[str, object] = {"features_told": len(reports), "features_withheld": kept_back}
+    return FLModel(params=dict(tables.filled(reports)), metrics=said)
+
+
+def own_cells(asked: Asked) -> set[Cell]:
+    """Return the cells that the site has."""
+    found = asked.calls.features().items()
+    return {Cell(name, one[0]) for name, of in found for one in of if one[1] in NUMERIC}
 
 
 def cleansed(asked: Asked, cell: Cell, step: int, common: Common) -> CellReport | None:
@@ -138,25 +138,10 @@ def cleansed(asked: Asked, cell: Cell, step: int, common: Common) -> CellReport 
         return None  # the cleanser would say the same after all the work
     report: CellReport | None
     report = first(asked, cell, count) if step == 1 else second(asked, cell, common)
-    for cleanser in asked.privacy.cleansers(noise(asked, cell)):
+    draw = noise(asked.site, cell, seeded=asked.privacy.seeded)
+    for cleanser in asked.privacy.cleansers(draw):
         report = None if report is None else cleanser.apply(report, count)
     return report
-
-
-def noise(asked: Asked, cell: Cell) -> random.Random:
-    """Return a generator that draws the same for a cell whenever it is asked again.
-
-    Its start is the system's entropy unless the recipe wants a simulation that can be repeated: a
-    server that knows the seed of the run must not know the noise.
-    """
-    site, name = asked.site, f"noise of {asked.site.name} {cell.dataset} {cell.feature}"
-    if asked.privacy.seeded:
-        return SeededRandom(site.seed).once(name)
-    known = site.state.setdefault(NOISE, {})
-    if not isinstance(known, dict):
-        raise TensorFormatError(f"site.state[{NOISE!r}] was replaced")
-    seed = known.setdefault(cell, SystemRandom().token(32))
-    return SeededRandom(int.from_bytes(seed, "big")).once(name)
 
 
 def first(asked: Asked, cell: Cell, count: int) -> CellReport:

@@ -6,8 +6,7 @@ tensor on its way may hold no NaN. Histograms and centroids have as many columns
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -22,6 +21,7 @@ __all__ = ["CellReport", "Reports", "Tables"]
 
 WHOLE: Final = frozenset({"count", "failure_count"})
 MOST: Final = 2**53  # whole numbers that a float64 can tell apart
+LARGEST: Final = 2.0**1000  # of any number: sums over sites stay finite
 NOT_NEGATIVE: Final = frozenset({"stddev", "var"})
 
 
@@ -94,11 +94,13 @@ class Tables:
         Raises:
             TensorFormatError: a number is none that such a statistic can have.
         """
-        return {
-            cell: self._read(tensors, row, cell)
-            for row, cell in enumerate(self.plan.cells)
-            if tensors["told"][row]
-        }
+        return dict(self.rows(tensors))
+
+    def rows(self, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[Cell, CellReport]]:
+        """Yield what they say of each cell. Raises as ``read``."""
+        for row, cell in enumerate(self.plan.cells):
+            if tensors["told"][row]:
+                yield cell, self._read(tensors, row, cell)
 
     def _read(self, tensors: Mapping[str, np.ndarray], row: int, cell: Cell) -> CellReport:
         values = {
@@ -107,6 +109,8 @@ class Tables:
             if tensors["present"][row, column]
         }
         check_values(cell, values)
+        if self.plan.step == 1 and "count" not in values:
+            raise TensorFormatError(f"{cell}: no count")
         digest = None
         if "means" in tensors:
             digest = digest_of(cell, tensors["means"][row], tensors["weights"][row])
@@ -126,9 +130,10 @@ def check_values(cell: Cell, values: Mapping[str, float]) -> None:
     """Refuse numbers that a statistic cannot have. Raises TensorFormatError."""
     for name, value in values.items():
         bad = name in WHOLE and (value < 0 or not value.is_integer() or value > MOST)
-        if not math.isfinite(value) or bad or (name in NOT_NEGATIVE and value < 0):
+        bad = bad or not abs(value) <= LARGEST  # NaN too
+        if bad or (name in NOT_NEGATIVE and value < 0):
             raise TensorFormatError(f"{cell}: {value:g} is no {name}")
-    if values.get("min", -math.inf) > values.get("max", math.inf):
+    if values.get("min", -LARGEST) > values.get("max", LARGEST):
         raise TensorFormatError(f"{cell}: min {values['min']:g} is above max {values['max']:g}")
 
 
@@ -140,6 +145,8 @@ def digest_of(cell: Cell, means: np.ndarray, weights: np.ndarray) -> Digest | No
         raise TensorFormatError(f"{cell}: a centroid without weight")
     if count == 0:
         return None
+    if not np.abs(means).max() <= LARGEST or not 0 < weights.max() <= MOST:
+        raise TensorFormatError(f"{cell}: a centroid beyond 2**1000, or of more than 2**53 values")
     try:
         return Digest(tuple(map(float, means[:count])), tuple(map(float, weights[:count])))
     except ValueError as exc:

@@ -81,7 +81,7 @@ def line_of(function, words):
     """Return where words stand in a function."""
     lines, first = inspect.getsourcelines(function)
     at = next(number for number, line in enumerate(lines, first) if words in line)
-    return f"{__file__}:{at}, in {function.__qualname__}"
+    return f"{__file__}, line {at}, in {function.__qualname__}"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from flare_async.errors import ConfigError, TensorFormatError, WorkspaceError
 from flare_async.jobs.models import load_model
@@ -142,3 +143,15 @@ def test_a_numpy_model_does_not_import_torch(tmp_path):
         "load_model({'w': np.zeros(2)}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "framework"),
+    [({"format": "pt"}, "torch"), ({"format": "np"}, "numpy"), ({"format": "?"}, "numpy")],
+)
+def test_a_safetensors_file_says_whose_tensors_it_has(tmp_path, said, framework):
+    """As the libraries that write such files do; one without metadata has NumPy's."""
+    save_file({"w": np.ones(2, np.float32)}, tmp_path / "a.safetensors", said)
+    assert load_model(None, tmp_path / "a.safetensors")[1] == framework
+    save_file({"w": np.ones(2, np.float32)}, tmp_path / "b.safetensors")
+    assert load_model(None, tmp_path / "b.safetensors")[1] == "numpy"

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from flare_async.errors import ResourceLimit
+from flare_async.jobs.filters.chains import FilterChains
+from flare_async.jobs.filters.demand import with_filters
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.plan import Layout, lookahead, plan_memory
 from flare_async.limits import MIB, Limits
+from flare_async.transfer.filters import (
+    GaussianDP,
+    ModelDequantizer,
+    ModelQuantizer,
+    SVTPrivacy,
+)
 from flare_async.transfer.tensors import TensorSet
 
 LIMITS = Limits()
@@ -129,6 +137,14 @@ def test_pulling_again_needs_no_file_and_one_group_of_tensors():
     assert (found["staging"], plan.files) == (16, ())
 
 
+@pytest.mark.parametrize(("held", "waiting"), [(None, 10), (4, 6)])
+def test_updates_that_wait_to_be_combined_are_results_with_what_each_takes(held, waiting):
+    """Those of all sites or of some, and those that are buffered beside them."""
+    demand = replace(LARGE, held=held, buffered=2, per_update=3 * MIB)
+    found = parts_of(plan_memory(0, demand, Layout(sites=8), LIMITS))
+    assert (found["results"], found["combining"]) == (waiting * 1000, waiting * 3)
+
+
 def test_relays_have_their_budgets():
     """24 MiB each unless they say otherwise."""
     plan = plan_memory(0, LARGE, Layout(sites=8, relays=2), LIMITS)
@@ -186,3 +202,24 @@ def test_a_plan_is_kept_as_plain_numbers():
     document = plan.document()
     assert (document["bytes"], document["allowed_bytes"]) == (plan.nbytes, None)
     assert document["parts"]["base"] == 5
+
+
+def test_answers_stay_at_the_server_for_every_site():
+    """Where there is no sum that takes them as they come."""
+    plan = plan_memory(0, replace(LARGE, answers=3 * MIB), Layout(sites=5), LIMITS)
+    assert parts_of(plan)["answers"] == 15
+
+
+def test_filters_are_held_at_the_server_and_at_every_slot():
+    """A model that is made beside the model, and the copies of the one that holds most."""
+    chains = FilterChains()
+    for place, one in (
+        ("server_output", ModelQuantizer()),
+        ("client_input", ModelDequantizer()),
+        ("client_output", SVTPrivacy()),
+        ("client_output", GaussianDP(1.0, 1.0)),
+    ):
+        chains.add(place, one)
+    plan = plan_memory(0, with_filters(LARGE, chains), Layout(sites=5, slots=2), LIMITS)
+    found = parts_of(plan)
+    assert (found["filters"], found["filters at slots"]) == (1000, 2 * 11_500)

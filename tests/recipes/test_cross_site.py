@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from flare_async import FLModel, SimEnv
 from flare_async.errors import ConfigError
@@ -193,6 +194,7 @@ def test_functions_evaluate_the_models_of_the_server(tmp_path):
         ({}, "eval_script"),
         ({"evaluate": evaluate}, "model_dir"),
         ({"evaluate": evaluate, "initial_ckpt": "nowhere.npy"}, "model_dir"),
+        ({"evaluate": evaluate, "model_dir": ".", "model_name": {"a": "nowhere"}}, "model_dir"),
         ({"evaluate": evaluate, "validation_timeout": -1}, "validation_timeout"),
     ],
 )
@@ -216,3 +218,43 @@ def test_evaluation_is_added_once_and_needs_somebody_who_evaluates():
     )
     with pytest.raises(ConfigError, match="validation_timeout"):
         add_cross_site_evaluation(plain, validation_timeout=0)
+
+
+def taking_part(names):
+    """Return a recipe in whose evaluation only some sites take part."""
+    found = recipe()
+    found.followers[:] = []
+    add_cross_site_evaluation(found, participating_clients=names)
+    return found
+
+
+def test_only_those_who_take_part_are_asked_and_have_models(tmp_path):
+    """The server's models are evaluated too."""
+    found = results(taking_part(["site-3", "site-1"]).execute(env(tmp_path)))
+    assert list(found) == ["site-1", "site-3"]
+    assert list(found["site-1"]) == ["site-1", "site-3", "SRV_server", "SRV_best_server"]
+
+
+@pytest.mark.parametrize("names", [["site-1", "site-9"], [], "site-1", ["site-1", "site-1"]])
+def test_who_takes_part_is_checked_before_the_run(tmp_path, names):
+    """A misspelt site would be a row that is silently missing."""
+    with pytest.raises(ConfigError, match="participating_clients"):
+        taking_part(names).execute(env(tmp_path))
+
+
+def test_a_model_that_cannot_be_read_is_left_out(tmp_path):
+    """The others are evaluated, and the log names it."""
+    for name in ("first", "second"):
+        np.save(tmp_path / f"{name}.npy", np.ones(2))
+    files = {"first": "first.npy", "second": "second.npy"}
+    made = NumpyCrossSiteEvalRecipe(
+        evaluate=lambda model, _: {"mean": float(model.params["numpy_key"].mean())},
+        model_dir=tmp_path,
+        model_name=files,
+    )
+    (tmp_path / "second.npy").write_bytes(b"nothing")
+    with capture_logs() as logs:
+        run = made.execute(env(tmp_path / "runs"))
+    assert results(run)["site-2"] == {"SRV_first": {"mean": 1.0}}
+    said = [entry["model"] for entry in logs if entry["event"] == "not_evaluated"]
+    assert said == ["SRV_second"]

@@ -353,7 +353,7 @@ def test_a_torch_model_with_integer_buffers_and_ties_is_trained_and_kept(play, t
         ({"over_select": float("nan")}, "over_select"),
         ({"over_select": "2"}, "over_select"),
         ({"params_transfer_type": "HALF"}, "params_transfer_type"),
-        ({"exclude_vars": "("}, "exclude"),
+        ({"exclude_vars": "("}, "exclude_vars"),
         ({"accumulator": "float16"}, "accumulator"),
         ({"stop_cond": "accuracy"}, "stop_cond"),
         ({"stop_cond": "accuracy >= much"}, "stop_cond"),
@@ -377,12 +377,12 @@ def test_weights_that_are_no_weights_are_refused_at_their_site(play):
         result.meta = {"NUM_STEPS_CURRENT_ROUND": "many" if site.index == 0 else 2}
         return result
 
-    recipe = recipe_of(train, num_rounds=1, min_clients=1, aggregation_weights={"site-2": -1.0})
+    recipe = recipe_of(train, num_rounds=1, min_clients=1, aggregation_weights={"site-2": 0.0})
     run = play(recipe)
     assert run.history.rounds[0].arrived == 1
     failed = run.history.failed_sites()
     assert "NUM_STEPS_CURRENT_ROUND is 'many'" in failed["site-1"]
-    assert "weight -2.0 is not above 0" in failed["site-2"]
+    assert "weight 0.0 is not above 0" in failed["site-2"]
 
 
 def test_a_failing_evaluation_ends_the_run_and_keeps_the_model(play):

@@ -46,8 +46,9 @@ def test_a_numpy_file_is_a_first_model(tmp_path):
 @pytest.mark.parametrize("recipe", [FedAvgRecipe, NumpyFedAvgRecipe])
 def test_the_former_name_of_model_warns(recipe):
     """It works, and a second value is refused."""
-    with pytest.warns(DeprecationWarning, match="model"):
+    with pytest.warns(DeprecationWarning, match="model") as caught:
         made = recipe(initial_model=[1.0, 2.0], min_clients=1, train=add_one)
+    assert {warning.filename for warning in caught} == {__file__}
     assert made.initial.numpy()["numpy_key"].tolist() == [1.0, 2.0]
     with pytest.raises(ConfigError, match="initial_model"):
         recipe(initial_model=[1.0], model=[2.0], min_clients=1, train=add_one)

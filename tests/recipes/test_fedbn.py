@@ -73,7 +73,8 @@ def test_normalisation_stays_at_the_sites_and_all_else_is_averaged(tmp_path, rel
 
 def test_other_tensors_can_stay_local_too():
     """``exclude_vars`` is added to what is found."""
-    made = recipe(exclude_vars="^w$")
+    model = {name: np.zeros(2, np.float32) for name in ("v", "w", "bn.running_mean")}
+    made = recipe(model=model, exclude_vars="^w$")
     assert made.exclude_vars == r"^bn(?:[./]|$)|(?:^w$)"
     assert made.work("site-1").config == {"local_vars": made.exclude_vars}
 

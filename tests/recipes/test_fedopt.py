@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flare_async import FLModel, SimEnv
-from flare_async.errors import ConfigError
+from flare_async.errors import ConfigError, RunFailed
 from flare_async.recipes.fedavg import FedAvgRecipe
 from flare_async.recipes.fedopt import FedOptRecipe
 from flare_async.recipes.schedules import CosineDecay, ExponentialDecay, StepDecay
@@ -180,6 +180,14 @@ def test_what_is_held_is_planned():
         ({"optimizer_args": {"name": "adam"}}, "optimizer_args"),
         ({"optimizer_args": {"class_path": "torch.optim.Nothing"}}, "optimizer_args"),
         ({"optimizer_args": {"class_path": "torch.nn.ReLU"}}, "optimizer_args"),
+        ({"optimizer_args": {"class_path": "torch.optim.LBFGS"}}, "optimizer_args"),
+        ({"optimizer_args": SGD}, "optimizer_args"),
+        ({"optimizer_args": object()}, "optimizer_args"),
+        ({"lr_scheduler_args": CosineDecay}, "lr_scheduler_args"),
+        (
+            {"lr_scheduler_args": {"path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}},
+            "lr_scheduler_args",
+        ),
         (
             {"lr_scheduler_args": {"path": "CosineDecay", "args": {"decay_steps": 0}}},
             "lr_scheduler_args.decay_steps",
@@ -199,3 +207,41 @@ def test_a_cosine_ends_at_its_floor():
     """And stays there."""
     decay = CosineDecay(4, alpha=0.25)
     assert [round(decay.factor(step), 6) for step in (0, 2, 4, 9)] == [1.0, 0.625, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_torch_steps_narrow_models_in_float32(tmp_path, dtype):
+    """In their own type the smallest terms are lost, and what has not moved is zero by zero."""
+    import torch
+
+    kind, moved = getattr(torch, dtype), torch.tensor([0.0, 1e-3, 1.0])
+    made = FedOptRecipe(
+        model={"w": torch.zeros(3, dtype=kind)},
+        train=lambda model, site: FLModel(params={"w": (model.params["w"] + moved).to(kind)}),
+        min_clients=1,
+        num_rounds=2,
+        optimizer_args={"class_path": "torch.optim.Adam", "args": {"lr": 0.1}},
+    )
+    env = SimEnv(num_clients=1, workers="inline", workspace_root=tmp_path)
+    found = made.execute(env).model.torch()["w"]
+    w = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([w], lr=0.1)
+    for _ in range(2):
+        w.grad = w.detach().to(kind).float() - (w.detach().to(kind) + moved).to(kind).float()
+        optimizer.step()
+        w.data = w.data.to(kind).float()
+    assert found.tolist() == w.detach().to(kind).tolist()
+
+
+def test_a_step_out_of_the_models_range_is_the_servers_own(tmp_path):
+    """The next round would blame the sites for what they got."""
+    made = FedOptRecipe(
+        model={"w": np.zeros(3, np.float16)},
+        train=lambda model, site: FLModel(params={"w": model.params["w"] + 1}),
+        min_clients=1,
+        num_rounds=2,
+        optimizer_args=SGD(lr=1e6),
+    )
+    env = SimEnv(num_clients=1, workers="inline", workspace_root=tmp_path)
+    with pytest.raises(RunFailed, match="step of round 0: tensor 'w' of the new model is not fin"):
+        made.execute(env)

@@ -253,6 +253,8 @@ def test_too_few_answers_end_the_run(play):
         (newton, {"aggregation_weights": {"site-1": 2.0}}, "aggregation_weights"),
         (kmeans, {"n_clusters": 0}, "n_clusters"),
         (kmeans, {"model": {"center": np.zeros((3, 4))}}, "model"),
+        (kmeans, {"exact": True}, "exact"),
+        (svm, {"clients_per_round": 1}, "clients_per_round"),
         (svm, {"kernel": "precomputed"}, "kernel"),
         (svm, {"model_path": "/nowhere/model.joblib"}, "model_path"),
     ],

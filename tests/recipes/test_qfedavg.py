@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,72 @@ def test_what_cannot_be_used_is_refused(bad):
     with pytest.raises(ConfigError) as caught:
         QFedAvgRecipe(model={"w": np.zeros(1)}, train=sites.fair, min_clients=1, **bad)
     assert caught.value.field == next(iter(bad))
+
+
+def moves(losses, q):
+    """Return what the formula makes of two sites that move by 1 and by 2, with L = 1."""
+    top = max(losses)
+    parts = [loss / top for loss in losses]
+    steps = sum(part**q * by for part, by in zip(parts, (1, 2), strict=True))
+    bounds = [q * part ** (q - 1) / top * by**2 for part, by in zip(parts, (1, 2), strict=True)]
+    return steps / sum(bound + part**q for bound, part in zip(bounds, parts, strict=True))
+
+
+@pytest.mark.parametrize("losses", [(0.02, 0.01), (1e-5, 2e-5), (300.0, 100.0), (1e-10, 1.0)])
+@pytest.mark.parametrize("q", [0.1, 2.0, 5.0, 10.0])
+def test_powers_of_small_and_large_losses_are_weights(tmp_path, q, losses):
+    """The paper goes up to 15; 0.01 to the power of 10 is below what other means take."""
+    found = run(tmp_path, Losses(*losses), q=q).model.numpy()["w"][0]
+    assert found == pytest.approx(moves(losses, q), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"), [(1e200, "from 0 to 2\\*\\*53"), (1e14, "1e.14 to the power of 10")]
+)
+def test_a_loss_beyond_all_powers_is_refused_and_the_others_go_on(tmp_path, loss, why):
+    """It has no power as a number, or none that a sum can hold."""
+    found = run(tmp_path, Losses(loss, 1.0), q=10.0)
+    record = found.history.rounds[0].sites[0]
+    assert record.status == "refused"
+    assert re.search(why, record.reason)
+
+
+class Reports:
+    """A train function with losses, steps and metrics by site."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __call__(self, model, site):
+        """Move, and report."""
+        meta = {"loss": 1.0 + 9 * site.index, "NUM_STEPS_CURRENT_ROUND": self.steps[site.index]}
+        return FLModel(params=model.params, meta=meta, metrics={"accuracy": float(site.index)})
+
+
+def test_metrics_are_weighed_by_steps_and_not_by_losses(tmp_path):
+    """Those of training, and of the received model."""
+    found = run(tmp_path, Reports([3, 1]))
+    assert found.history.rounds[0].metrics == {"accuracy": 0.25}
+    assert found.history.models[0].metrics == {"accuracy": 0.25}
+
+
+def test_steps_that_are_no_number_refuse_their_site_only(tmp_path):
+    """As in all other recipes."""
+    record = run(tmp_path, Reports(["many", 1])).history.rounds[0]
+    assert [str(site.status) for site in record.sites] == ["refused", "ok"]
+
+
+def test_sums_are_wider_where_powers_ask_for_it():
+    """With the usual exponent a large model's sum is as large as in FedAvg."""
+    made = [
+        QFedAvgRecipe(model={"w": np.zeros(2)}, train=sites.fair, min_clients=1, q=q, **options)
+        for q, options in ((1.0, {}), (2.0, {}), (2.0, {"accumulator": "float32"}))
+    ]
+    assert [recipe.accumulator for recipe in made] == [None, "float64", "float32"]
+
+
+def test_a_sum_in_float32_has_the_bounds_of_all_others(tmp_path):
+    """Where the user has asked for it."""
+    found = run(tmp_path, Losses(1e-10, 1.0), q=2.0, accumulator="float32")
+    record = found.history.rounds[0].sites[0]
+    assert (record.status, "below 1.11e-16" in record.reason) == ("refused", True)

@@ -120,5 +120,6 @@ def test_a_rule_needs_as_many_clients_as_it_says():
 
 def test_the_plan_holds_the_updates_of_all_sites():
     """They wait in the staging area; a weighted mean adds them as they come."""
-    assert recipe("median").demand().held is None
-    assert recipe(None).demand().held == 0
+    assert recipe("median").demand().waiting(9) == 9
+    assert recipe("median", clients_per_round=6, over_select=1.5).demand().waiting(99) == 9
+    assert recipe(None).demand().waiting(9) == 0

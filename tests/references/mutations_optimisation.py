@@ -57,6 +57,12 @@ ROWS = {
             "_parameter(mean, name).to(self._device) - param.detach()",
             "tests/recipes/test_fedopt.py::test_sgd_with_a_rate_of_one_is_fedavg",
         ),
+        (
+            "flare_async.recipes.torch_step",
+            "value.float() if value.itemsize < FLOAT32 else value",
+            "value",
+            "tests/recipes/test_fedopt.py::test_torch_steps_narrow_models_in_float32[float16]",
+        ),
     ),
     "scaffold": (
         ("flare_async.recipes.scaffold", "len(average.updates) / self._sites", "1.0", CONTROLS),
@@ -88,20 +94,26 @@ ROWS = {
         ),
         (
             "flare_async.client.scaffold_tf",
-            "rate * (server - own)",
-            "rate * (own - server)",
+            "rate * (server - c_local_para[at])",
+            "rate * (c_local_para[at] - server)",
             LAYERS,
         ),
-        ("flare_async.client.scaffold_tf", "(c - server + m)", "(c - server - m)", LAYERS),
+        (
+            "flare_async.client.scaffold_tf",
+            "(own - server + moved)",
+            "(own - server - moved)",
+            LAYERS,
+        ),
     ),
     "qfedavg": (
         (
             FAIR_MODULE,
-            "self._losses[site] ** self._rule.q",
-            "self._losses[site]",
+            "max(loss**q, LEAST)",
+            "max(loss, LEAST)",
             f"{PAPERS}[qfedavg-FULL]",
         ),
-        (FAIR_MODULE, "loss ** (q - 1)", "loss ** (q + 1)", f"{PAPERS}[qfedavg-FULL]"),
+        (FAIR_MODULE, "part ** (q - 1) / top", "part ** (q - 1)", f"{PAPERS}[qfedavg-FULL]"),
+        (FAIR_MODULE, "part ** (q - 1)", "part ** (q + 1)", f"{PAPERS}[qfedavg-FULL]"),
         (FAIR_MODULE, "lipschitz**2 *", "lipschitz *", f"{PAPERS}[qfedavg-FULL]"),
         (FAIR_MODULE, "moved -= widen", "moved += widen", f"{PAPERS}[qfedavg-FULL]"),
         (

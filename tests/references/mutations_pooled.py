@@ -12,6 +12,8 @@ CODES = "tests/transfer/filters/test_quantize.py"
 NEWTON = "flare_async.recipes.logistic_newton"
 KMEANS = "flare_async.recipes.kmeans"
 SVM = "flare_async.recipes.svm"
+ANSWERS = "flare_async.jobs.filters.answers"
+CONTROLS = "tests/jobs/filters/test_answers.py"
 FILTERS = "flare_async.transfer.filters"
 
 ROWS = {
@@ -51,6 +53,11 @@ ROWS = {
             "for site in reversed(cohort.sites) if site in here",
             f"{RESULT}[svm]",
         ),
+    ),
+    "answers": (
+        (ANSWERS, "Shift(sent, names, -1)", "Shift(sent, names, 1)", CONTROLS),
+        (ANSWERS, "if given is ParamsType.DIFF", "if given is ParamsType.FULL", CONTROLS),
+        (ANSWERS, "blanked(sent, answers_in(sent))", "sent", CONTROLS),
     ),
     "percentile privacy": (
         (f"{FILTERS}.percentile", "np.abs(step) < cutoff", "np.abs(step) > cutoff", PRIVACY),

@@ -12,6 +12,7 @@ NUMBERS = f"{TESTS}::test_global_numbers_are_those_of_the_pooled_data"
 LOST = f"{TESTS}::test_a_lost_part_of_the_variance_is_taken_out"
 HISTOGRAM = f"{TESTS}::test_the_histogram_of_all_is_the_sum_of_histograms"
 PRIVACY = "tests/recipes/statistics/test_cleansers.py"
+DIGESTS = "tests/recipes/statistics/test_digest.py"
 CLEANSERS = "flare_async.recipes.statistics.cleansers"
 
 ROWS = (
@@ -40,6 +41,12 @@ ROWS = (
         "<= count * self.max_bins_percent / 100",
         "<= count * self.max_bins_percent / 90",
         f"{PRIVACY}::test_a_histogram_that_is_too_fine_does_not_leave",
+    ),
+    (
+        "flare_async.recipes.statistics.digest",
+        "mass_of(groups[-1]) >= least:",
+        "mass_of(groups[-1]) >= 9 * least:",
+        f"{DIGESTS}::test_coarser_centroids_cost_no_more_than_their_weight_at_each_site",
     ),
 )
 STATISTICS = [Mutation("fedstats", *row) for row in ROWS]

@@ -57,7 +57,7 @@ class HandMade:
     def forwarded(self, channel):
         """Answer the site's task at once, and who pulls its update."""
         if channel.topic == PULL_TOPIC:
-            self.shelf._answer(channel)
+            self.shelf.answer(channel)
             return
         self.tasks += 1
         OFFER_SCHEMA.decode(channel.header, Limits())

@@ -150,7 +150,9 @@ def test_a_failing_site_is_named_and_the_run_goes_on(tmp_path):
     recipe = recipe_of(jobs_small.failing, min_clients=3, train_config={"fails": ["site-3"]})
     run = run_of(recipe, tmp_path)
     assert run.status == "completed"
-    assert run.history.failed_sites() == {"site-3": "ValueError: no data at site-3"}
+    [(site, reason)] = run.history.failed_sites().items()
+    line = f"{jobs_small.__file__}, line {jobs_small.failing.__code__.co_firstlineno + 3}, in failing"
+    assert (site, reason) == ("site-3", f"ValueError: no data at site-3 (at {line})")
     assert [record.arrived for record in run.history.rounds] == [3, 3]
     assert "site-3" in json.loads((run.folder / "run.json").read_text())["failed_sites"]
     lines = (run.folder / "history.jsonl").read_text().splitlines()

@@ -9,6 +9,7 @@ import pytest
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.work import JOB_MODULE
+from flare_async.sim.cli import run_command_line
 from flare_async.sim.load import loaded_recipe
 
 HEAD = """
@@ -100,7 +101,11 @@ def test_a_file_that_is_no_job_is_a_typed_error(tmp_path: Path, text: str, messa
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("missing.py", "no such file"), ("folder", "is a folder"), ("job.txt", "is no Python file")],
+    [
+        ("missing.py", "no such file"),
+        ("folder", "has no job.json"),
+        ("job.txt", "is no Python file"),
+    ],
 )
 def test_a_path_that_is_no_python_file_is_a_typed_error(
     tmp_path: Path, name: str, message: str
@@ -111,3 +116,18 @@ def test_a_path_that_is_no_python_file_is_a_typed_error(
     with pytest.raises(ConfigError, match=message) as caught, loaded_recipe(tmp_path / name, {}):
         pass
     assert caught.value.value == str(tmp_path / name)
+
+
+def test_an_error_in_a_job_file_names_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One wrong argument, or all of a call; where a run never begins."""
+    one = job(tmp_path, HEAD + "recipe = made(num_rounds=0)")
+    assert run_command_line([str(one)]) == 2
+    assert f"(at {one}, line 5, in made)" in capsys.readouterr().err
+    many = job(tmp_path, HEAD + "recipe = made(num_rounds=0, model_locator=1, staging='x')")
+    assert run_command_line([str(many)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"error: 3 arguments of FedAvgRecipe cannot be used, {many}:5"
+    assert [line.split()[2][:7] for line in said[1:4]] == ["FedAvgR", "num_rou", "staging"]
+    assert "read run.model and run.best_model" in said[1]

@@ -207,7 +207,7 @@ def test_tries_are_counted_since_something_came(sim):
                 elif request.tensor and request.start < 800 * KIB:
                     channel.reset(ResetCode.STALLED)
                 else:
-                    world.shelf._answer(channel)
+                    world.shelf.answer(channel)
 
             world.pair.there.serve(PULL_TOPIC, answer)
             return same(await world.fetch(offer.ref), offered), len(requests)

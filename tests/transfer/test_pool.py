@@ -48,6 +48,18 @@ def test_ties_stay_ties(framework):
     assert taken["b"].tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_a_tied_name_may_come_before_the_one_that_it_is_tied_to(framework):
+    """Offers are sorted by name: "head", tied to "wte", arrives first."""
+    shared = np.ones(3, np.float32)
+    sent = TensorSet.from_params({"wte": shared, "head": shared})
+    received = TensorSet.from_views(sent.specs[::-1], sent, sent.aliases)
+    taken = SlotPool().take(received, framework)
+    taken["wte"] += 1
+    assert list(taken) == ["head", "wte"]
+    assert taken["head"].tolist() == [2, 2, 2]
+
+
 def test_owned_memory_is_recognised_in_any_disguise():
     """An update that aliases the slot must be copied before it leaves."""
     pool = SlotPool()

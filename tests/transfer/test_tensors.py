@@ -99,6 +99,16 @@ def test_tied_tensors_are_found_and_counted_once():
     assert arrays["out"] is arrays["in"]
 
 
+def test_a_tied_name_may_come_before_the_one_that_it_is_tied_to():
+    """Transfers sort names; what is received has another order than what was sent."""
+    weight = np.ones(3, np.float32)
+    sent = TensorSet.from_params({"wte": weight, "head": weight})
+    received = TensorSet.from_views(sent.specs[::-1], sent, sent.aliases)
+    for made in (received.numpy(), received.torch()):
+        assert list(made) == ["head", "wte"]
+        assert made["head"] is made["wte"]
+
+
 def test_empty_tensors_are_never_tied():
     """They all may start at the same address."""
     empty = np.zeros((0, 3))

@@ -76,7 +76,7 @@ def test_a_hello_begins_with_the_preamble() -> None:
         Landed(1, 0, 5),
         Data(1, 0, b""),
         Data(1, 0, b"x", trailer=b"t"),
-        Data(1, 0, b"x", end=True),
+        Data(1, 0, b"x", done=True),
         Data(1, 0, b"", end=True, trailer=bytes(1025)),
         Data(2**32, 0, b"x"),
         Data(1, -1, b"x"),

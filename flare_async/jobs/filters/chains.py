@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from flare_async.errors import ConfigError
 from flare_async.transfer.filters.filter import Filter
 
-__all__ = ["FilterChains", "Place"]
+__all__ = ["Added", "FilterChains", "Place"]
 
 Place: TypeAlias = Literal["client_input", "client_output", "server_input", "server_output"]
 MODELS: Final = frozenset({"client_input", "server_output"})  # whole models pass, no updates
@@ -63,6 +63,12 @@ class FilterChains:
             if entry.tasks is None or task in entry.tasks
             if site is None or entry.clients is None or site in entry.clients
         )
+
+    def added(self) -> Iterator[tuple[Place, Added]]:
+        """Yield every filter with its place, those of a place in their order."""
+        for place, entries in self._added.items():
+            for entry in entries:
+                yield place, entry
 
     def compares(self, site: str) -> bool:
         """Return whether a site's update is compared with the model that it received."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -17,10 +17,9 @@ from flare_async.jobs.filters.site import INLINE_BYTES
 from flare_async.jobs.threads import run_to_end
 from flare_async.model import ParamsType
 from flare_async.roles.cohort import Cohort, Tee
-from flare_async.roles.messages import Scalar
-from flare_async.roles.round import RoundObserver, RoundTask, Updates
+from flare_async.roles.round import RoundObserver, RoundTask
 from flare_async.roles.server import Server
-from flare_async.roles.task_stream import NextTask, StreamTask, UpdateStream
+from flare_async.roles.task_stream import NextTask, StreamTask
 from flare_async.transfer.filters.cells import gathered
 from flare_async.transfer.filters.filter import Passage
 from flare_async.transfer.reducer import Reducer
@@ -63,21 +62,10 @@ class FilteredCohort(Cohort):
         self._tee = tee
 
     @asynccontextmanager
-    async def round(
-        self,
-        task: RoundTask,
-        model: TensorSet,
-        *,
-        quorum: int | None = None,
-        deadline: float | None = None,
-        size: int | None = None,
-        sites: Sequence[str] | None = None,
-        reducer: Reducer | None = None,
-        weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None,
-    ) -> AsyncIterator[Updates]:
-        """Offer what the output filters make of ``model``; updates pass the input filters.
-
-        Else as ``Cohort.round``.
+    async def _passing(
+        self, task: RoundTask, model: TensorSet, reducer: Reducer | None
+    ) -> AsyncIterator[tuple[TensorSet, Reducer | None]]:
+        """Yield what the output filters make of ``model``; updates pass the input filters.
 
         Raises:
             ConfigError: a filter failed with the model, or the updates are not kept here.
@@ -87,34 +75,18 @@ class FilteredCohort(Cohort):
             reducer = KeptUpdates(model, self.server.context.limits.memory_bytes)
         self._originals[task.number, task.name] = model
         try:
-            async with super().round(
-                task,
-                offered,
-                quorum=quorum,
-                deadline=deadline,
-                size=size,
-                sites=sites,
-                reducer=reducer,
-                weigh=weigh,
-            ) as updates:
-                yield updates
+            async with super()._passing(task, offered, reducer) as passing:
+                yield passing
         finally:
             del self._originals[task.number, task.name]
             self._close(task.number)
 
-    @asynccontextmanager
-    async def stream(
-        self,
-        next_task: NextTask,
-        *,
-        concurrency: int | None = None,
-        quorum: int = 1,
-        timeout: float | None = None,
-        weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None,
-    ) -> AsyncIterator[UpdateStream]:
-        """Do as ``Cohort.stream`` with what the output filters make of each version.
+    @contextmanager
+    def _asking(self, next_task: NextTask) -> Iterator[NextTask]:
+        """Yield what gives tasks with what the output filters make of each version.
 
-        A version is filtered when its first task is asked for, on the loop. Raises as ``round``.
+        A version is filtered when its first task is asked for, on the loop, and raises then as a
+        round does.
         """
         made: list[tuple[TensorSet, str, TensorSet]] = []  # the newest version, its task, its form
 
@@ -130,13 +102,10 @@ class FilteredCohort(Cohort):
             reducer = asked.reducer or KeptUpdates(model)
             return replace(asked, reducer=reducer)
 
-        async with super().stream(
-            filtered, concurrency=concurrency, quorum=quorum, timeout=timeout, weigh=weigh
-        ) as updates:
-            try:
-                yield updates
-            finally:
-                self._close(None)
+        try:
+            yield filtered
+        finally:
+            self._close(None)
 
     async def _offered(self, task: RoundTask, model: TensorSet) -> TensorSet:
         if not self._has("server_output", task):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from flare_async.errors import LocalProtocolError
@@ -14,14 +14,14 @@ from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["KeptUpdates"]
 
-Look: TypeAlias = Callable[[str, TensorSet], None]
+Look: TypeAlias = Callable[[str, TensorSet], Iterator[None]]
 
 
 class KeptUpdates:
     """Keeps each update until the round hands it out.
 
     What is kept has the tensors of ``model`` and nothing else, with finite values, and has passed
-    ``look(site, tensors)``, which may raise UpdateRefused.
+    ``look(site, tensors)``, which may raise UpdateRefused and yields between steps.
     """
 
     def __init__(
@@ -40,7 +40,12 @@ class KeptUpdates:
         return self._sinks[site]
 
     def commit(self, site: str) -> None:
-        """Keep an update until ``taken``.
+        """Keep an update until ``taken``. Raises as ``admitting``."""
+        for _ in self.admitting(site):
+            pass
+
+    def admitting(self, site: str) -> Iterator[None]:
+        """Keep an update until ``taken``, yielding as often as ``look`` does.
 
         Raises:
             UpdateRefused: a value is not finite, or it was looked at in vain.
@@ -52,7 +57,11 @@ class KeptUpdates:
             raise LocalProtocolError(f"{site}: nothing is staged")
         self._admission.check(site, sink.tensors, 1.0)
         if self._look is not None:
-            self._look(site, sink.tensors)
+            yield from self._look(site, sink.tensors)
+
+    def summing(self) -> Iterator[None]:
+        """Add nothing: there is no sum."""
+        return iter(())
 
     def discard(self, site: str) -> None:
         """Let go of a site's update, if there is one."""

@@ -7,17 +7,18 @@ it is whole it goes through the chain, cell by cell, into the sink of the reduce
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flare_async.errors import FlareError, LocalProtocolError, UpdateRefused
+from flare_async.jobs.filters.answers import as_compared, with_answers_behind
 from flare_async.jobs.filters.applied import FilterFailed, applied
 from flare_async.limits import KIB
 from flare_async.model import ParamsType
 from flare_async.transfer.filters.filter import Filter, Passage
 from flare_async.transfer.reducer import KeepingReducer, Reducer, SteppedReducer
 from flare_async.transfer.sink import TensorSink
-from flare_async.transfer.source import TensorSource
+from flare_async.transfer.source import MemorySource, TensorSource
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.staging import StagedUpdate
 from flare_async.transfer.staging_area import StagingArea
@@ -110,8 +111,10 @@ class FilteredReducer:
                 if one.differences:
                     problem = f"filter {type(one).__name__} is for differences, it sent weights"
                     raise FilterFailed(problem)
-        passage = self._passage.at(site, kind)
-        source = applied(self._chain, waiting.update, passage)
+        sent = MemorySource(self._model)
+        passage = replace(self._passage.at(site, kind), received=as_compared(sent))
+        chain = with_answers_behind(self._chain, sent, kind)
+        source = applied(chain, waiting.update, passage)
         sink = self._inner.stage(site, waiting.weight, waiting.kind)
         try:
             sink.begin(source.specs, source.aliases)

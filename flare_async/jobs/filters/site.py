@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from flare_async.errors import FlareError, TrainingFailed
+from flare_async.jobs.filters.answers import as_compared, with_answers
 from flare_async.jobs.filters.applied import FilterFailed, applied, as_source, with_key
 from flare_async.jobs.filters.chains import FilterChains
 from flare_async.jobs.threads import run_to_end
@@ -79,10 +80,11 @@ class SiteFilters:
         chain = self.chains.of("client_output", task.task, self.site)
         if not chain:
             return update
-        source, received = as_source(update.tensors), MemorySource(trained_on)
-        kind = update.kind
+        source, sent = as_source(update.tensors), MemorySource(trained_on)
+        kind, received = update.kind, as_compared(sent)
         if any(one.differences for one in chain):
             kind = ParamsType.DIFF
+        chain = with_answers(chain, sent, update.kind, kind)
         nbytes = sum(spec.nbytes for spec in source.specs)
         passage = self._passage(task, kind, update.meta, received)
         small = nbytes <= INLINE_BYTES

@@ -13,7 +13,8 @@ from flare_async.jobs.seeding import GlobalSeeds, SingleTorchThread
 from flare_async.jobs.site import SiteStates
 from flare_async.jobs.spawners.slots import Slots
 from flare_async.jobs.training import TrainOutcome, TrainTask, call, conclude, finish, prepare
-from flare_async.jobs.work import is_async
+from flare_async.jobs.work import EvaluateFunction, TrainFunction, is_async
+from flare_async.model import FLModel
 from flare_async.transfer.pool import SlotPool
 
 __all__ = ["InlineSpawner"]
@@ -34,6 +35,7 @@ class InlineSpawner:
         self._single = SingleTorchThread()
         self._seeds = GlobalSeeds()
         self._now = now
+        self._known: tuple[object, bool] = (None, False)  # the latest function, and whether async
 
     @property
     def slots(self) -> int:
@@ -64,13 +66,18 @@ class InlineSpawner:
         finally:
             self._slots.release(pool)
 
+    def _is_async(self, function: TrainFunction | EvaluateFunction) -> bool:
+        if self._known[0] is not function:
+            self._known = function, is_async(function)
+        return self._known[1]
+
     async def _train(self, task: TrainTask, pool: SlotPool) -> TrainOutcome:
         model, site = prepare(task, pool, self._states.of(task.site))
         started = self._now()
         with self._single:
-            if not is_async(task.function):
+            if not self._is_async(task.function):
                 self._seeds.seed(site)
             result = call(task, model, site)
-            if inspect.isawaitable(result):
+            if type(result) is not FLModel and inspect.isawaitable(result):
                 result = await finish(site.name, result)
         return conclude(task, result, pool, seconds=self._now() - started)

@@ -47,6 +47,7 @@ from flare_async.roles.log_record import LogRecord
 from flare_async.transfer.capture import as_array, as_tensor
 from flare_async.transfer.layers import grouped
 from flare_async.transfer.pool import SlotPool
+from flare_async.transfer.spec import under_all_names
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["ADDRESS", "TOKEN", "SocketDesk", "open_desk"]
@@ -223,16 +224,14 @@ class SocketDesk:
         offsets, size = layout(task.specs, task.aliases)
         whole = view_of(file, size, private=self._welcome.transfer is ParamsType.DIFF)
         convert = as_tensor if self._welcome.framework == "torch" else as_array
-        params: dict[str, object] = {}
+        made: dict[str, object] = {}
         for spec in task.specs:
-            tied = task.aliases.get(spec.name)
-            if tied is None:
+            if spec.name not in task.aliases:
                 start = offsets[spec.name]
                 flat = np.frombuffer(whole[start : start + spec.nbytes], np.uint8)
                 beside = spec.name.startswith(RESERVED)  # its pages stay as they came
-                params[spec.name] = convert(spec, flat.copy() if beside else flat)
-            else:
-                params[spec.name] = params[tied]
+                made[spec.name] = convert(spec, flat.copy() if beside else flat)
+        params = under_all_names(task.specs, task.aliases, made)
         return grouped(params) if self._welcome.framework == "tensorflow" else params
 
     def _concluded(self, task: Offered, model: FLModel) -> TrainOutcome:

@@ -1,17 +1,34 @@
-"""What a site has changed, as a source: nothing of it is held."""
+"""What a site has changed, as a source: nothing of it is held.
+
+Some tensors of an update are answers and no new values of what was sent, such as the change of a
+control variate. They travel in a difference as all others do, less what was sent under their name,
+so filters see them ``shifted`` by it: as they are.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import numpy as np
 
 from flare_async.errors import TensorFormatError
 from flare_async.limits import MIB
 from flare_async.transfer.difference import difference
 from flare_async.transfer.dtypes import dtype_of
-from flare_async.transfer.filters.cells import Cells, CellSource, regrouped
+from flare_async.transfer.filters.cells import (
+    FLOATS,
+    Cells,
+    CellSource,
+    as_bytes,
+    floats,
+    regrouped,
+)
 from flare_async.transfer.source import TensorSource
 from flare_async.transfer.spec import TensorSpec, differences
 from flare_async.transfer.tensors import TensorSet
 
-__all__ = ["changes"]
+__all__ = ["blanked", "changes", "shifted"]
 
 
 def changes(new: TensorSource, old: TensorSource) -> CellSource:
@@ -39,3 +56,46 @@ def _cells(spec: TensorSpec, old: TensorSource) -> Cells:
         return difference(*pair)[spec.name]
 
     return Cells(spec, spec.name, make)
+
+
+def blanked(source: TensorSource, names: Collection[str]) -> TensorSource:
+    """Return a source with zeros in place of some tensors."""
+    if not names:
+        return source
+    cells = [
+        Cells(spec, spec.name, _zeros if spec.name in names else None) for spec in source.specs
+    ]
+    return CellSource(source, cells, _tied(source, names))
+
+
+def shifted(
+    source: TensorSource, old: TensorSource, names: Collection[str], sign: Literal[-1, 1]
+) -> TensorSource:
+    """Return a source to whose floats of some names those of ``old`` are added, or taken away."""
+    if not names:
+        return source
+    cells = [
+        _shift(spec, old, sign)
+        if spec.name in names and spec.dtype in FLOATS
+        else Cells(spec, spec.name)
+        for spec in source.specs
+    ]
+    return CellSource(source, cells, _tied(source, names))
+
+
+def _shift(spec: TensorSpec, old: TensorSource, sign: int) -> Cells:
+    def make(number: int, block: memoryview) -> memoryview:
+        before = next(regrouped(old.chunks(spec.name, number * MIB), block.nbytes))
+        wide = floats(spec, block).astype(np.float64)
+        return as_bytes(spec, wide + sign * floats(spec, before).astype(np.float64))
+
+    return Cells(spec, spec.name, make)
+
+
+def _zeros(_number: int, block: memoryview) -> memoryview:
+    return memoryview(bytes(block.nbytes))
+
+
+def _tied(source: TensorSource, names: Collection[str]) -> dict[str, str]:
+    tied = source.aliases.items()
+    return {name: first for name, first in tied if (name in names) == (first in names)}

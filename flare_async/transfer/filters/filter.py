@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from flare_async.model import ParamsType
 from flare_async.transfer.capture import Array
 from flare_async.transfer.source import MemorySource, TensorSource
 from flare_async.transfer.tensors import TensorSet
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ArrayFilter", "Filter", "Passage", "Scalar"]
 
@@ -66,12 +69,22 @@ class Filter(ABC):
 
     ``differences`` says that only what a site has changed may pass: whole weights are made a
     difference first. ``recodes`` says that names, types or shapes change, so that another filter
-    has to change them back; ``compares`` that it reads ``Passage.received``.
+    has to change them back; ``compares`` that it reads ``Passage.received``. ``holds`` is what it
+    holds while it works, in copies of what passes; 0 is a cell.
     """
 
     differences: ClassVar[bool] = False
     recodes: ClassVar[bool] = False
     compares: ClassVar[bool] = False
+    holds: ClassVar[float] = 0.0
+
+    made_with: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:  # noqa: ANN401 - as the subclass has it
+        """Remember the arguments: a job folder has them in place of the object."""
+        made = super().__new__(cls)
+        object.__setattr__(made, "made_with", (args, keywords))
+        return made
 
     @abstractmethod
     def apply(self, source: TensorSource, passage: Passage) -> TensorSource | TensorSet:
@@ -86,6 +99,8 @@ class ArrayFilter(Filter):
 
     Holds the new tensors beside the old ones until the last is made.
     """
+
+    holds = 2.0
 
     @abstractmethod
     def array(self, name: str, array: Array, passage: Passage) -> Array:

@@ -10,6 +10,7 @@ the whole model:
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 
@@ -48,16 +49,22 @@ class PercentilePrivacy(Filter):
         """
         steps = steps_of(passage)
         cutoff = abs_percentile(
-            lambda: (values / values.dtype.type(steps) for values in float_values(source)),
+            lambda: (a_step(values, steps) for values in float_values(source)),
             self.percentile,
         )
 
         def change(_tensor: int, _cell: int, values: Floats) -> Floats:
-            step = values / values.dtype.type(steps)
+            step = a_step(values, steps)
             kept = np.where(np.abs(step) < cutoff, 0, np.clip(step, -self.gamma, self.gamma))
             return (kept * steps).astype(values.dtype, copy=False)
 
         return cellwise(source, change)
+
+
+def a_step(values: Floats, steps: float) -> Floats:
+    """Return the changes of one step, in float32 at least: a half has no room for many steps."""
+    wide = np.result_type(values.dtype, np.float32)
+    return cast("Floats", values / wide.type(steps))
 
 
 def steps_of(passage: Passage) -> float:

@@ -1,8 +1,9 @@
 """Quantisation: floats travel in two bytes or one, and become what they were where they arrive.
 
 ``float16`` and ``bfloat16`` round to the nearest; what is beyond float16 becomes its largest
-value. ``blockwise8`` (Dettmers et al., "8-bit optimizers via block-wise quantization", ICLR 2022,
-with a linear code) divides every 256 values x by their own scale s = max |x| / 127:
+value, unless it is infinite. ``blockwise8`` (Dettmers et al., "8-bit optimizers via block-wise
+quantization", ICLR 2022, with a linear code) divides every 256 values x by their own scale
+s = max |x| / 127:
 
     q = round(x / s) in int8,   x' = s q,   |x - x'| <= s / 2.
 """
@@ -117,7 +118,8 @@ def _changed(
 
 def _to_narrow(coded: TensorSpec, values: Floats) -> memoryview:
     if coded.dtype == "F16":
-        values = np.clip(values, -MOST_FLOAT16, MOST_FLOAT16)
+        clipped = np.clip(values, -MOST_FLOAT16, MOST_FLOAT16)
+        values = np.where(np.isinf(values), values, clipped)  # a model that diverged must be seen
     return as_bytes(coded, values)
 
 

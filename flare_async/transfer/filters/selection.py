@@ -30,10 +30,12 @@ def abs_percentile(read: Read, percentile: float) -> float:
     neighbours (two where all are float32 or narrower).
 
     Raises:
-        TensorFormatError: a value is no number.
+        TensorFormatError: a value is not finite.
     """
     count, double = 0, False
     for values in read():
+        if not np.isfinite(values).all():
+            raise TensorFormatError("a value of the difference is not finite")
         count += values.size
         double = double or values.dtype.itemsize > np.dtype(np.float32).itemsize
     if count == 0:

@@ -44,6 +44,7 @@ class SVTPrivacy(Filter):
     """
 
     differences = True
+    holds = 10.5  # 42 bytes for each value of four
 
     def __init__(  # noqa: PLR0917 - the order in which NVFlare's users give them
         self,
@@ -67,8 +68,8 @@ class SVTPrivacy(Filter):
         """Return the difference with all but the chosen values zero.
 
         Raises:
-            TensorFormatError: the noisy threshold is so high that too few values ever pass it, or
-                the steps are no number above 0.
+            TensorFormatError: a value is not finite, the noisy threshold is so high that too few
+                values ever pass it, or the steps are no number above 0.
         """
         steps, rng = steps_of(passage), passage.rng
         parts = [values.astype(np.float64).reshape(-1) for values in float_values(source)]
@@ -76,6 +77,10 @@ class SVTPrivacy(Filter):
             return gathered(source)
         changes = np.concatenate(parts) / steps
         del parts
+        if not np.isfinite(changes).all():
+            raise TensorFormatError(
+                f"of {changes.size} values of the difference some are not finite"
+            )
         sent = self._sent(changes, rng) * steps
         return self._put_back(source, sent)
 

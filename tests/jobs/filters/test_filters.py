@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flare_async import SimEnv
-from flare_async.errors import ConfigError, RunFailed
 from flare_async.model import FLModel
 from flare_async.recipes import FedAvgRecipe, FedBuffRecipe, add_cross_site_evaluation
 from flare_async.recipes.logistic_newton import FedAvgLrRecipe
@@ -22,28 +20,13 @@ from flare_async.transfer.filters import (
     PercentilePrivacy,
     SVTPrivacy,
 )
-from tests.jobs.filters.functions import Adds, Broken, Cuts, Doubles, Forgets, mean_of, train
+from tests.jobs.filters.functions import Adds, Doubles, mean_of, train
 from tests.recipes import pooled_sites
 
 SITES = 3
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = ("client_input", "client_output", "server_input", "server_output")
 LARGE = 1_200_000  # values: more than what is made at once
-
-
-@pytest.fixture
-def play(tmp_path):
-    """Return a function that runs a recipe with filters."""
-
-    def run(*added, recipe=None, size=1000, check=True, **options):
-        model = {"w": np.linspace(-1, 1, size, dtype=np.float32), "b": np.ones((2, 2))}
-        settings = {"workers": "inline", "seed": 5, "workspace_root": tmp_path, **options}
-        recipe = recipe or FedAvgRecipe(train=train, model=model, min_clients=2, num_rounds=2)
-        for place, one, *rest in added:
-            getattr(recipe, f"add_{place}_filter")(one, *rest)
-        return recipe.execute(SimEnv(num_clients=SITES, **settings), check=check)
-
-    return run
 
 
 def weights(run):
@@ -260,72 +243,3 @@ def test_answers_in_slots_can_have_noise(play):
     wanted = play(recipe=exact).model.numpy()["numpy_key"]
     error = np.abs(run.model.numpy()["numpy_key"] - wanted).max()
     assert 0 < error < 0.01
-
-
-@pytest.mark.parametrize(
-    ("filter_", "words"),
-    [
-        (
-            Broken(),
-            ("filter Broken: LookupError: nothing is known of site-1", "functions.py:", "apply"),
-        ),
-        (Forgets(), ("filter Forgets: apply() returned NoneType",)),
-        (Cuts(), ("filter Cuts", "'w' is F32[3], not F32[1000]")),
-    ],
-)
-@pytest.mark.parametrize("place", ["client_input", "client_output", "server_input"])
-def test_a_filter_with_a_fault_fails_its_site(play, place, filter_, words):
-    """With its name and its line; here it is everybody's, so the round fails."""
-    with pytest.raises(RunFailed) as caught:
-        play((place, filter_))
-    for word in words:
-        assert word in str(caught.value)
-
-
-def test_a_fault_at_one_site_leaves_the_others(play):
-    """They are enough for the quorum."""
-    run = play(("client_output", Broken(), None, ["site-1"]))
-    first = run.history.rounds[0].sites[0]
-    assert str(first.status) == "failed"
-    assert "nothing is known of site-1" in first.reason
-
-
-def test_a_fault_with_the_model_fails_the_run(play):
-    """Nobody could be sent anything."""
-    with pytest.raises(RunFailed, match="nothing is known"):
-        play(("server_output", Broken()))
-
-
-def test_quantised_updates_without_a_dequantiser_are_refused(play):
-    """The message shows what came."""
-    with pytest.raises(RunFailed, match="@quantized/float16"):
-        play(("client_output", ModelQuantizer()))
-
-
-def test_updates_that_are_pulled_again_cannot_be_filtered_at_the_server(play):
-    """They are kept nowhere."""
-    model = {"w": np.zeros(4, np.float32)}
-    recipe = FedAvgRecipe(train=train, model=model, min_clients=2, staging="repull")
-    with pytest.raises(RunFailed, match="repull"):
-        play(("server_input", ModelDequantizer()), recipe=recipe)
-
-
-@pytest.mark.parametrize(
-    ("place", "args", "words"),
-    [
-        ("client_output", (len,), "is no filter"),
-        ("client_input", (GaussianDP(1.0, 1.0),), "what sites have changed"),
-        ("server_output", (SVTPrivacy(),), "what sites have changed"),
-        ("client_output", (Doubles(), "train"), "a list of names"),
-    ],
-)
-def test_what_cannot_be_added_is_named(place, args, words):
-    """When it is added."""
-    with pytest.raises(ConfigError, match=words):
-        getattr(one_round(), f"add_{place}_filter")(*args)
-
-
-def test_a_site_that_does_not_exist_is_named(play):
-    """Before the run begins."""
-    with pytest.raises(ConfigError, match="no such sites"):
-        play(("client_output", Doubles(), None, ["site-9"]))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flare_async import SimEnv
+from flare_async.errors import TensorFormatError
 from flare_async.jobs.site import Site, SiteInfo
 from flare_async.model import FLModel
 from flare_async.recipes.statistics.cleansers import (
@@ -121,6 +122,18 @@ def test_asking_a_site_again_gives_the_same_noise():
         for _ in range(2)
     ]
     assert answers[0]["values"].tolist() == answers[1]["values"].tolist()
+
+
+def test_a_step_is_not_answered_for_another_plan():
+    """Histograms of ever smaller ranges would find every value."""
+    made, state = recipe(), {}
+    info = SiteInfo(name="site-1", round_number=1, total_rounds=3)
+    plans = [Plan(2, (CELL,), (Common(50.0, 40.0, 0.0, high),)) for high in (90.0, 90.0, 45.0)]
+    ask = made.work("site-1").train
+    for plan in plans[:2]:
+        ask(FLModel(params={"plan": plan.to_bytes()}), Site(info, state))
+    with pytest.raises(TensorFormatError, match="step 2 was asked for before"):
+        ask(FLModel(params={"plan": plans[2].to_bytes()}), Site(info, state))
 
 
 def test_the_ends_do_not_leave_unless_they_are_needed():

@@ -136,6 +136,14 @@ def test_data_of_another_kind_are_named(pandas):
         made.features()
 
 
+def test_two_columns_of_one_name_are_named(pandas):
+    """Nobody could say which of them is meant."""
+    made = Frames()
+    made.data = {"train": pandas.DataFrame([[1, 2]], columns=["age", "age"])}
+    with pytest.raises(ValueError, match=r"data\['train'\] has two columns of the name 'age'"):
+        made.features()
+
+
 def test_without_pandas_the_error_says_how_to_install_it(monkeypatch):
     """Where the generator is made, not at the first site."""
     monkeypatch.setitem(sys.modules, "pandas", None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
 from flare_async import SimEnv
 from flare_async.errors import RunFailed
@@ -50,7 +51,8 @@ def tell(text):
     """Return a function that tells other features."""
 
     def spoil(answer):
-        answer.meta[FEATURES] = text
+        room = answer.params[FEATURES].size
+        answer.params[FEATURES] = np.frombuffer(text.ljust(room, b"\0"), np.uint8).copy()
 
     return spoil
 
@@ -64,7 +66,9 @@ def put(tensor, value):
     return spoil
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"train": [["age", 7]]}', '{"train": 3}', None])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b'{"train": [["age", 7]]}', b'{"train": 3}', b"\xff"]
+)
 def test_a_site_whose_features_are_none_is_refused(tmp_path, text):
     """The record of the round says why."""
     made = spoiled(0, tell(text), min_clients=3)
@@ -80,28 +84,35 @@ def test_a_site_whose_features_are_none_is_refused(tmp_path, text):
     [
         (1, "values", -1.0),
         (1, "values", 0.5),
+        (1, "values", 1e302),
+        (1, "present", 0),
         (2, "bins", -1),
         (2, "bins", 2**62),
         (2, "values", -1),
     ],
 )
-def test_a_site_whose_numbers_cannot_be_is_left_out(tmp_path, step, tensor, value):
-    """Of what it said before only what was told earlier remains, and the log names it."""
-    with capture_logs() as logs:
-        found = result(spoiled(step, put(tensor, value), min_clients=3), tmp_path)
+def test_a_site_whose_numbers_cannot_be_is_refused(tmp_path, step, tensor, value):
+    """Of what it said only what was told earlier remains; the record of the round says why."""
+    made = spoiled(step, put(tensor, value), min_clients=3)
+    run = made.execute(SimEnv(clients=SITES, workers="inline", workspace_root=tmp_path))
+    found = json.loads((run.folder / "out/stats.json").read_text("utf-8"))
     assert LIAR not in found["age"]["histogram"]
     assert (LIAR in found["age"]["count"]) == (step == 2)
-    said = [entry for entry in logs if entry["event"] == "statistics_refused"]
-    assert [(entry["site"], entry["step"]) for entry in said] == [(LIAR, step)]
+    said = {record.site: record for record in run.history.rounds[step].sites}
+    assert said[LIAR].status == "refused"
+    assert "Cell(dataset=" in said[LIAR].reason
+    assert all(record.status == "ok" for site, record in said.items() if site != LIAR)
 
 
 def test_without_enough_others_the_run_fails_and_names_it(tmp_path):
     """All sites are needed by default."""
-    with pytest.raises(RunFailed, match=r"3 updates arrived, quorum is 4; failed: site-2: Cell"):
+    with pytest.raises(
+        RunFailed, match=r"quorum is 4; failed: site-2: site-2: Cell.*: -1 is no count"
+    ):
         result(spoiled(1, put("values", -1.0)), tmp_path)
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path):
-    """With what they are said to be."""
-    with pytest.raises(RunFailed, match=r"failed: site-2: Cell.*: inf is no count"):
+    """With the tensor that they are in."""
+    with pytest.raises(RunFailed, match=r"failed: site-2: .*'values': .* not finite"):
         result(spoiled(1, put("values", float("inf"))), tmp_path)

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from flare_async.errors import TensorFormatError
 from flare_async.recipes.statistics.plan import (
-    MAX_TEXT,
     Cell,
     Common,
     Plan,
-    features_from_text,
-    features_to_text,
+    features_from_bytes,
+    features_to_bytes,
 )
 from flare_async.recipes.statistics.values import DataType, Feature
 
@@ -82,15 +81,15 @@ def test_what_is_no_tensor_of_bytes_is_no_plan(data):
 @given(FEATURES)
 def test_features_are_what_they_were(features):
     """Any names."""
-    assert features_from_text(features_to_text(features)) == features
+    assert features_from_bytes(features_to_bytes(features, 10_000)) == features
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.text(max_size=40) | JSON.map(json.dumps) | JSON)
-def test_garbage_is_no_features(text):
+@given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_garbage_is_no_features(data):
     """It is refused with a typed error, or it is a dict of lists."""
     try:
-        found = features_from_text(text)
+        found = features_from_bytes(np.frombuffer(data, np.uint8))
     except TensorFormatError:
         return
     assert all(isinstance(one, Feature) for listed in found.values() for one in listed)
@@ -99,11 +98,16 @@ def test_garbage_is_no_features(text):
 def test_features_without_numbers_are_not_told():
     """Text has no statistics."""
     features = {"train": [Feature("a", DataType.STRING), Feature("b", DataType.INT)]}
-    assert features_from_text(features_to_text(features)) == {"train": features["train"][1:]}
+    assert features_from_bytes(features_to_bytes(features, 10_000)) == {
+        "train": features["train"][1:]
+    }
 
 
-def test_names_that_no_message_has_room_for_are_refused():
-    """With how much there is, and how much is allowed."""
+def test_names_without_room_are_refused():
+    """With how many bytes they have, how many there is room for, and the argument that says so."""
     many = {"train": [Feature(f"feature number {at}", DataType.INT) for at in range(2000)]}
-    with pytest.raises(ValueError, match=f"2000 features take [0-9]+ bytes, at most {MAX_TEXT}"):
-        features_to_text(many)
+    with pytest.raises(
+        ValueError, match=r"2000 features take 5\d+ bytes, .*room for 40000.*max_feat"
+    ):
+        features_to_bytes(many, 40_000)
+    assert features_from_bytes(features_to_bytes(many, 60_000)) == many

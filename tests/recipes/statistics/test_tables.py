@@ -101,6 +101,8 @@ def test_garbage_gives_a_typed_error_or_reports(data, step):
         ({"sum": np.inf}, "inf is no sum"),
         ({"stddev": -0.5}, "-0.5 is no stddev"),
         ({"min": 2.0, "max": 1.0}, "min 2 is above max 1"),
+        ({"count": 3.0, "sum": 1e302}, r"1e\+302 is no sum"),
+        ({"sum": 1.0}, "no count"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused(values, problem):
@@ -117,3 +119,11 @@ def test_counts_beyond_the_last_bin_and_below_zero_are_refused():
         sent["bins"][1, place] = count
         with pytest.raises(TensorFormatError, match=r"beyond the last of 2 bins|from 0 to 2"):
             tables(2).read(sent)
+
+
+def test_centroids_beyond_any_data_are_refused():
+    """Merging them would overflow, for all other sites too."""
+    for digest in (Digest((1e302,), (1.0,)), Digest((1.0,), (1e300,))):
+        sent = tables(1).filled({CELLS[0]: CellReport({"count": 3.0}, digest=digest)})
+        with pytest.raises(TensorFormatError, match=r"a centroid beyond 2\*\*1000"):
+            tables(1).read(sent)

@@ -61,10 +61,22 @@ def test_percentile_privacy_is_that_of_whole_arrays(steps, percentile):
         np.testing.assert_allclose(made[name], array, rtol=1e-6)
 
 
-def test_percentile_privacy_refuses_what_is_not_finite():
-    """No value is below a threshold that is no number."""
-    with pytest.raises(TensorFormatError, match="not finite"):
-        PercentilePrivacy(100).apply(source_of(a=np.array([np.nan, 1.0])), passage())
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("made", [PercentilePrivacy(), SVTPrivacy(), GaussianDP(1.0, 1.0)])
+def test_filters_for_differences_refuse_what_is_not_finite(made, value):
+    """Clipped it would look like any other change, of a model that has diverged."""
+    values = normal(100)
+    values[7] = value
+    with pytest.raises(TensorFormatError, match=r"finite|norm of the difference"):
+        arrays_of(made.apply(source_of(w=values), passage()))
+
+
+def test_halves_may_have_taken_many_steps():
+    """More than float16 has room for."""
+    changes = np.array([0.0, 1.0, -2.0], np.float16)
+    facts = passage(steps=100_000)
+    made = PercentilePrivacy(50, 1.5e-5).apply(source_of(w=changes), facts)
+    np.testing.assert_allclose(arrays_of(made)["w"], [0.0, 1.0, -1.5], rtol=1e-3)
 
 
 @pytest.mark.parametrize("replace", [True, False])

@@ -93,7 +93,7 @@ def test_what_would_not_shrink_passes():
 
 
 def test_beyond_float16_is_its_largest_value():
-    """An infinity would be refused on arrival."""
+    """A finite value stays one."""
     found = back(coded(source_of(w=np.array([1e6, -1e6], np.float32)), "float16"))
     np.testing.assert_array_equal(found.numpy()["w"], [65504, -65504])
 
@@ -101,12 +101,11 @@ def test_beyond_float16_is_its_largest_value():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_stays_so(kind, value):
-    """So that it is refused where it arrives, unless float16 clips it."""
+    """So that a model that diverged is refused where it arrives."""
     values = normal(300)
     values[7] = value
     found = back(coded(source_of(w=values), kind)).numpy()["w"]
-    clipped = kind == "float16" and np.isinf(value)
-    assert np.isfinite(found).all() == clipped
+    assert not np.isfinite(found[7])
 
 
 @given(st.sampled_from(KINDS), NAMES, SHAPES, st.sampled_from(["F32", "F64"]))

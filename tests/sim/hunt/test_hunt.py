@@ -1,0 +1,121 @@
+"""Hunting in users' jobs: right ones are clean, and each planted mistake is found and replayed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flare_async.sim.cli import run_command_line
+from flare_async.sim.hunt.case import PLAIN, drawn_case
+from flare_async.sim.hunt.hunter import Hunt
+from flare_async.sim.hunt.judge import Judge
+from flare_async.sim.hunt.play import Job, play_case
+
+HERE = Path(__file__).parent
+SITES = tuple(f"site-{number}" for number in range(1, 6))
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def job_file(tmp_path):
+    """Return a function that writes a job file with one of the recipes."""
+
+    def write(name, more=""):
+        shutil.copy(HERE / "hunted_jobs.py", tmp_path)
+        path = tmp_path / f"{name.lower()}.py"
+        path.write_text(
+            f"from hunted_jobs import {name}\n\n\ndef recipe():\n    return {name}()\n{more}"
+        )
+        return path
+
+    return write
+
+
+def hunted(path, seeds, *, may_lose=False, clients=5):
+    """Return the hunt and the failing verdicts among the first seeds."""
+    job = Job(path, clients)
+    hunt = Hunt(job, Judge(job), may_lose)
+    return hunt, [one for one in map(hunt.verdict, range(seeds)) if one.findings]
+
+
+def test_a_right_recipe_is_clean(job_file):
+    """In 30 cases, half of them with faults."""
+    assert hunted(job_file("Adding"), 30)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("AsTheyCome", "the same participants give the same bits"),
+        ("ChecksThenAwaits", "the same participants give the same bits"),
+    ],
+)
+def test_a_race_is_found_and_replayed(job_file, name, rule):
+    """The same seed shows the same again; the report says what parts it from a run that passes."""
+    hunt, failing = hunted(job_file(name), 20)
+    assert failing
+    first = failing[0]
+    assert first.findings[0].startswith(rule)
+    assert hunt.verdict(first.seed) == first
+    report = hunt.report(first.seed, "the command")
+    assert "replay it with\n  the command" in report
+    assert "first divergence at" in report or "in the plain order" in report
+
+
+def test_a_deadlock_names_what_waits(job_file):
+    """The recipe's own line is in the report."""
+    hunt, failing = hunted(job_file("WaitsForAll"), 40, may_lose=True)
+    stuck = [one for one in failing if one.findings[0].startswith("it ends")]
+    assert stuck
+    assert "WaitsForAll.added" in stuck[0].findings[0]
+    assert "it fails with no more than: " in hunt.report(stuck[0].seed, "the command")
+
+
+def test_the_jobs_own_check_is_asked(job_file):
+    """What it raises is a finding."""
+    more = "\n\ndef check(run):\n    assert run.history.rounds[1].arrived == 4, 'not four'\n"
+    _, failing = hunted(job_file("Adding", more), 2)
+    assert [one.findings for one in failing] == [("the job's check: AssertionError: not four",)] * 2
+
+
+def test_the_plain_case_differs_from_no_other_in_bits(job_file):
+    """Whatever its links and trainings do, the job's own seed decides the model."""
+    job = Job(job_file("Adding"), 5)
+    digests = {play_case(job, drawn_case(seed, SITES, may_lose=False)).digest for seed in range(6)}
+    assert digests == {play_case(job, PLAIN).digest}
+
+
+def test_even_seeds_are_calm_and_odd_ones_are_not():
+    """Trainers die only where a round may end without them."""
+    cases = [drawn_case(seed, SITES, may_lose=seed > 50) for seed in range(100)]
+    assert [case.calm for case in cases] == [seed % 2 == 0 for seed in range(100)]
+    assert not any(case.crash for case in cases[:51])
+    assert any(case.crash for case in cases[51:])
+    assert any(case.relays for case in cases)
+
+
+@pytest.mark.slow
+def test_the_command_tells_failing_seeds_and_their_replay(job_file, capsys):
+    """Two processes; exit status 1, and the same seed again with its own command."""
+    path = str(job_file("AsTheyCome"))
+    assert run_command_line(["hunt", path, "--seeds", "12", "--clients", "5", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    seeds = [one["seed"] for one in document["failing"]]
+    assert seeds == sorted(seeds)
+    assert len(seeds) > 2
+    words = ["hunt", path, "--seed", str(seeds[0]), "--clients", "5"]
+    assert run_command_line(words) == 1
+    said = capsys.readouterr().out
+    assert f"python -m flare_async.sim hunt {path} --seed {seeds[0]} --clients 5" in said
+
+
+def test_a_clean_hunt_is_exit_status_0(job_file, capsys):
+    """And a job that is not there is a configuration error."""
+    words = ["hunt", str(job_file("Adding")), "--seeds", "2", "--processes", "1", "--clients", "5"]
+    assert run_command_line(words) == 0
+    assert capsys.readouterr().out == "2 seeds, all clean\n"
+    assert run_command_line(["hunt", "nowhere.py"]) == 2
