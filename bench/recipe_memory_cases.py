@@ -23,6 +23,7 @@ from flare_async import FLModel
 from flare_async.jobs.recipe import Recipe
 from flare_async.recipes import (
     AsyncFedAvgRecipe,
+    ClientCyclicRecipe,
     CyclicRecipe,
     DittoRecipe,
     FedAvgLrRecipe,
@@ -220,6 +221,7 @@ def plain(kind: Callable[..., Recipe]) -> Case:
 CASES: Final[Mapping[str, Case]] = {
     "AsyncFedAvgRecipe": Case(partial(unordered, AsyncFedAvgRecipe), sites=BOTH),
     "AsyncFedAvgRecipe, a laggard": Case(lagging),
+    "ClientCyclicRecipe": plain(ClientCyclicRecipe),
     "CyclicRecipe": plain(CyclicRecipe),
     "DittoRecipe": plain(DittoRecipe),
     "FedAvgRecipe": Case(averaging, sites=BOTH),

@@ -98,7 +98,7 @@ def rows_of(case: Case, run: VirtualRun, wall: float, cpu: float) -> list[Row]:
 
 def main() -> None:
     """Play one case and print its figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What a virtual client costs.")
     default = Case()
     for name in ("clients", "rounds", "relays", "nbytes", "frame_bytes", "seed"):
         flag = f"--{name.replace('_', '-')}"

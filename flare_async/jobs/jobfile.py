@@ -5,19 +5,21 @@ One of three places that import by name; the path comes from whoever submits, ne
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import importlib
 import importlib.util
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from flare_async.errors import ConfigError, FlareError
-from flare_async.jobs.work import JOB_MODULE
+from flare_async.jobs.places import code_root, has_module
+from flare_async.jobs.work import JOB_MODULE, JOB_PACKAGE
 
 __all__ = ["OURS", "ScriptCode", "UserCode", "load_job_file", "our_module"]
 
@@ -78,10 +80,9 @@ def load_job_file(path: Path | str, package: str = "") -> ModuleType | None:
 
 
 class UserCode:
-    """Modules of one job folder, each run once.
+    """Modules of one job folder, each run once; they live as long as the process.
 
-    Unlike a job file they stay loaded, under names of their own: what they define lives as long as
-    the recipe. Their folders come first on ``sys.path``, as a script's does, and stay there.
+    Nothing is put on ``sys.path``, and what a folder calls ``model`` is no ``model`` to others.
     """
 
     __slots__ = ("_known",)
@@ -96,58 +97,114 @@ class UserCode:
             ConfigError: it raises, or is no Python file.
         """
         if path not in self._known:
-            root = path.parent
-            for _ in package.split(".") if package else ():
-                root = root.parent
-            if str(root) not in sys.path:
-                sys.path.insert(0, str(root))
-            with others_aside(root):
-                self._known[path] = run_module(path, package)
+            if path.suffix != ".py":
+                raise ConfigError("job", str(path), "is no Python file")
+            self._known[path] = run_module(OwnImports.of(code_root(path, package)), path)
         return self._known[path]
 
 
-@contextmanager
-def others_aside(root: Path) -> Iterator[None]:
-    """Let the modules of a folder be imported, whatever else is loaded under their names."""
-    own = {path.stem for path in root.iterdir()}
-    aside: dict[str, ModuleType] = {}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name.partition(".")[0] in own and not file.startswith(f"{root}{os.sep}"):
-            aside[name] = sys.modules.pop(name)
-    try:
-        yield
-    finally:
-        sys.modules.update(aside)
+class OwnImports(MetaPathFinder):
+    """Imports among the files below a folder: they are one package, with a name of its own.
+
+    ``import model`` in one of them, now or in a function that is called later, is answered with
+    the folder's own ``model`` if it has one, else as everywhere. Other modules see none of it.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.name = root, name
+        self._named: dict[str, Path] = {}
+
+    @classmethod
+    def of(cls, root: Path) -> OwnImports:
+        """Return that of a folder, a new one when a file has changed since it was last loaded."""
+        name = JOB_PACKAGE + digest_of(root)
+        for finder in sys.meta_path:  # functions of a former recipe are looked for in there
+            if isinstance(finder, cls) and finder.name == name:
+                return finder
+        made, package = cls(root, name), ModuleType(name)
+        package.__path__ = [str(root)]
+        sys.modules[name] = package
+        sys.meta_path.insert(0, made)
+        importlib.invalidate_caches()  # files that were written a moment ago
+        return made
+
+    def name_of(self, path: Path) -> str:
+        """Return the name of a file's module; it may be one that no statement can import."""
+        *above, last = path.relative_to(self.root).with_suffix("").parts
+        plain = last.replace(".", "_")
+        name = ".".join([self.name, *above, plain])
+        if plain != last:
+            self._named[name] = path
+        return name
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where a module of this folder is; nothing about any other."""
+        if not fullname.startswith(f"{self.name}."):
+            return None
+        if fullname in self._named:
+            spec = importlib.util.spec_from_file_location(fullname, self._named[fullname])
+        else:
+            spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = OwnLoader(fullname, spec.loader.path)
+            spec.loader.imports = self
+        return spec
+
+    def import_module(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - as the interpreter calls it
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """Do what an import statement says. Raises ImportError, or what the module raises."""
+        top = name.partition(".")[0]
+        if level or not has_module(self.root, top):
+            return __import__(name, globals, locals, fromlist or (), level)
+        found = importlib.import_module(f"{self.name}.{name}")
+        if not fromlist:
+            return sys.modules[f"{self.name}.{top}"]
+        return __import__(found.__name__, globals, locals, fromlist)
 
 
-def run_module(path: Path, package: str) -> ModuleType:
-    """Run a file as a module that stays in ``sys.modules``. Raises ConfigError."""
-    state = path.stat()
-    words = f"{path} {state.st_mtime_ns} {state.st_size}".encode()
-    own = f"flare_job_{hashlib.sha256(words).hexdigest()[:16]}"
-    name = f"{package}.{own}" if package else own
-    if name in sys.modules:  # functions of a former recipe are looked for in there
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError("job", str(path), "is no Python file")
-    module = importlib.util.module_from_spec(spec)
+class OwnLoader(SourceFileLoader):
+    """Runs a module whose import statements are answered by ``imports``."""
+
+    imports: OwnImports
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run it. Raises what it raises."""
+        own = {"__import__": self.imports.import_module}
+        module.__dict__["__builtins__"] = vars(builtins) | own
+        super().exec_module(module)
+
+
+def digest_of(root: Path) -> str:
+    """Return a name for the Python files below a folder as they are now."""
+    found = hashlib.sha256(str(root).encode())
+    for path in sorted(root.rglob("*.py")):
+        state = path.stat()
+        found.update(f"{path}\0{state.st_mtime_ns}\0{state.st_size}\0".encode())
+    return found.hexdigest()[:16]
+
+
+def run_module(imports: OwnImports, path: Path) -> ModuleType:
+    """Run a file as a module of its folder. Raises ConfigError."""
     # A script that would start its run, or export itself, is told not to, as in a worker.
     marked = JOB_MODULE not in sys.modules
-    sys.modules[name] = module
-    sys.modules.setdefault(JOB_MODULE, module)
+    sys.modules.setdefault(JOB_MODULE, sys.modules[imports.name])
     try:
-        spec.loader.exec_module(module)
+        return importlib.import_module(imports.name_of(path))
+    except FlareError:
+        raise
     except (Exception, SystemExit) as exc:
-        del sys.modules[name]
-        if isinstance(exc, FlareError):
-            raise
         raise ConfigError("job", str(path), f"loading it failed: {exc!r}") from exc
     finally:
         if marked:
             sys.modules.pop(JOB_MODULE, None)
-    return module
 
 
 def our_module(name: str) -> ModuleType:

@@ -7,17 +7,27 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import flare_async
 
-__all__ = ["is_users", "place_of", "place_of_caller", "place_of_error"]
+__all__ = ["code_root", "has_module", "is_users", "place_of", "place_of_caller", "place_of_error"]
 
 NO_FILES: Final = ("<frozen", "<string>")  # the interpreter's own, and what dataclasses write
 LIBRARIES: Final = ("stdlib", "platstdlib", "purelib", "platlib")
+
+
+def _not_users() -> tuple[str, ...]:
+    """Return the folders of this package and of what is installed."""
+    ours = Path(flare_async.__file__).parent
+    folders = {str(ours), str(ours.resolve()), str((ours / "recipes").resolve())}
+    known = sysconfig.get_paths()
+    return tuple(f"{folder}/" for folder in {*folders, *(known[name] for name in LIBRARIES)})
+
+
+NOT_USERS: Final = _not_users()  # asked for once: it looks at the disk, and errors come on the loop
 
 
 def place_of(function: object) -> str | None:
@@ -58,13 +68,14 @@ def place_of_caller() -> str:
 
 def is_users(filename: str) -> bool:
     """Return whether a file is neither of this package nor of an installed library."""
-    return not filename.startswith(NO_FILES) and not filename.startswith(not_users())
+    return not filename.startswith(NO_FILES) and not filename.startswith(NOT_USERS)
 
 
-@cache
-def not_users() -> tuple[str, ...]:
-    """Return the folders of this package and of what is installed."""
-    ours = Path(flare_async.__file__).parent
-    folders = {str(ours), str(ours.resolve()), str((ours / "recipes").resolve())}
-    known = sysconfig.get_paths()
-    return tuple(f"{folder}/" for folder in {*folders, *(known[name] for name in LIBRARIES)})
+def code_root(path: Path, package: str = "") -> Path:
+    """Return the folder from which the imports of a script, or of a module in a package, count."""
+    return path.parents[package.count(".") + 1 if package else 0]
+
+
+def has_module(place: Path, name: str) -> bool:
+    """Return whether a folder has a module or package of that name, with or without __init__."""
+    return (place / f"{name}.py").is_file() or any((place / name).glob("*.py"))

@@ -18,6 +18,7 @@ from flare_async.model import FLModel, ParamsType
 
 __all__ = [
     "JOB_MODULE",
+    "JOB_PACKAGE",
     "CodeReference",
     "EvaluateFunction",
     "Framework",
@@ -26,6 +27,7 @@ __all__ = [
     "code_of",
     "inside_worker",
     "is_async",
+    "package_of",
 ]
 
 TrainFunction: TypeAlias = Callable[[FLModel, Site], FLModel | Awaitable[FLModel]]
@@ -36,6 +38,7 @@ Framework: TypeAlias = Literal["numpy", "torch", "tensorflow"]
 
 FRAMEWORKS: Final = ("numpy", "torch", "tensorflow")
 JOB_MODULE: Final = "__flare_job__"  # the name under which a worker loads the user's file
+JOB_PACKAGE: Final = "flare_job_"  # begins the name that a job folder's modules have around theirs
 REMEDY: Final = "define it with def at the top of a .py file, or run it inline or in threads"
 
 
@@ -159,7 +162,14 @@ def _home_of(function: types.FunctionType) -> tuple[str, str]:
         raise ConfigError(
             "train", name, f"is not what {file} calls so (decorated or redefined?)", REMEDY
         )
-    return str(Path(file).absolute()), module.__package__ or ""
+    return str(Path(file).absolute()), package_of(module)
+
+
+def package_of(module: types.ModuleType) -> str:
+    """Return the package of a module as its file knows it, also where a job folder is around it."""
+    package = module.__package__ or ""
+    outermost, _, inner = package.partition(".")
+    return inner if outermost.startswith(JOB_PACKAGE) else package
 
 
 def _resolved(module: types.ModuleType, qualname: str) -> object:

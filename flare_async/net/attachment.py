@@ -90,7 +90,7 @@ class Attachment:
             self._heartbeat.moved = now
             session.flow.feed(now, 0)
             return
-        if self._heartbeat.stopped and not self.link.by_reference:
+        if not self.link.by_reference and self._heartbeat.stopped:
             # Until the first word ``handshake_timeout`` bounds the wait; what lives in this process
             # cannot fall silent.
             self._heartbeat.start()

@@ -90,7 +90,11 @@ class Exchange:
         while take is not None and (partial := partials.of(self._site, session)) is not None:
             if await self._bring(partial, Claim(take, update, holder)):
                 return update
-        async with self._setting.server.directory.gate(self._site):
+        directory = self._setting.server.directory
+        if directory.is_routed(self._site):
+            async with directory.gate(self._site):
+                tensors = await self._pull(session, result, update.weight)
+        else:
             tensors = await self._pull(session, result, update.weight)
         if stream.unread:
             raise RemoteProtocolError("unexpected", f"{self._site}: a message after its result")

@@ -116,10 +116,11 @@ class Simulation:
                         tree.relay_bytes = self._ports.relay_bytes
                         self._ports.begun(tree)
                     await tree.grow(real)
+                    rounds = self._rounds(crew, lambda _: None)  # of sites with each other
                     for index, site in enumerate(env.sites):
                         member = crew.of(site)
                         worker = self._worker(site, index, member.spawner, random)
-                        desk = self._recipe.desk(self._desk_setting(site, member.gate, crew))
+                        desk = self._recipe.desk(self._desk_setting(site, member.gate, rounds))
                         client = Client(tree.seen_by(site), site, worker, member.gate, desk=desk)
                         self._clients[site] = client
                         context.tasks.start_soon(tree.serve, client, name=site)
@@ -183,9 +184,9 @@ class Simulation:
         )
 
     def _desk_setting(
-        self, site: str, gate: AbstractAsyncContextManager[object], crew: AnyCrew
+        self, site: str, gate: AbstractAsyncContextManager[object], rounds: CohortSetting
     ) -> DeskSetting:
-        store, rounds = SiteStore(self._store, site), self._rounds(crew, lambda _: None)
+        store = SiteStore(self._store, site)
         return DeskSetting(site, self._run.folder / site, store, gate, rounds)
 
     def _worker(

@@ -61,6 +61,8 @@ from flare_async.testing.network import SimListener, SimNetwork, SiteNetwork
 from flare_async.testing.pair import Pair, connected, link_pair
 from flare_async.testing.plan import FaultPlan
 from flare_async.testing.ports import SeededRandom, SimStore
+from flare_async.testing.profile import Line, Profile
+from flare_async.testing.profile_network import ProfileNetwork
 from flare_async.testing.proxy import ToxicProxy
 from flare_async.testing.recorder import Recorder
 from flare_async.testing.spread import Spread
@@ -83,8 +85,11 @@ __all__ = [
     "FaultyLink",
     "Freeze",
     "HalfOpen",
+    "Line",
     "OneWayCut",
     "Pair",
+    "Profile",
+    "ProfileNetwork",
     "Recorder",
     "ResetInFrame",
     "SeededRandom",

@@ -106,15 +106,12 @@ class Lane:
 
     def clears(self, nbytes: int) -> float:
         """Return when no more than so many bytes will be pending."""
-        left = self.pending
+        left, last = self.pending, self._clock.now()
         for when, size in self._departures:
             if left <= nbytes:
                 break
-            left -= size
-            last = when
-        else:
-            return self._clock.now() if not self._departures else self._departures[-1][0]
-        return last if left < self._pending else self._clock.now()
+            left, last = left - size, when
+        return last
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Take frames on their way."""
@@ -209,10 +206,9 @@ class Lane:
 
 def frame_size(frame: Frame) -> int:
     """Return the bytes that a frame has on the wire."""
-    kind = type(frame)
-    if kind is Data:
-        return HEAD_BYTES + len(frame.payload) + len(frame.trailer)  # type: ignore[union-attr]
-    if kind is Ack:
+    if type(frame) is Data and not frame.end:
+        return HEAD_BYTES + len(frame.payload)
+    if type(frame) is Ack:
         return ACK_BYTES
     head, payload = encode(frame)
     return len(head) + len(payload)

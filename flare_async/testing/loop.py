@@ -183,11 +183,11 @@ class SimLoop(asyncio.BaseEventLoop):
         self._turns += 1
         if self._turns > TURNS_WITHOUT_TIME:
             raise self._deadlock(f"virtual time stands still at {self._now:.6f} s")
-        if len(due) == 1 and not self._ready:  # most turns: one frame arrives
-            due[0]._run()
-            return
         self._ready += due
-        self._run_ready()
+        if len(self._ready) > 1:
+            self._run_ready()
+        elif self._ready and not (handle := self._ready.popleft()).cancelled():
+            self._run_handle(handle)  # most turns: one frame arrives, or one task goes on
 
     def _advance(self) -> None:
         when = self.timers.next()

@@ -209,18 +209,17 @@ class ProfileNetwork:
             raise ConnectFailed(address, f"no answer within {seconds:g} s")
         await pass_seconds(self._clock, up.latency)
         listener = self._listeners.get(address)
-        if listener is not None:
-            here, there = self._linked(address, host, (up, down))
-            if not listener.offer(there):
-                raise ConnectFailed(address, "too many links wait to be accepted")
+        if listener is None:
+            await pass_seconds(self._clock, down.latency)
+            raise ConnectFailed(address, "nobody listens there")
+        here, there = self._linked(address, host, (up, down))
+        if not listener.offer(there):
+            raise ConnectFailed(address, "too many links wait to be accepted")
         try:
             await pass_seconds(self._clock, down.latency)
         except asyncio.CancelledError:
-            if listener is not None:
-                here.abort()
+            here.abort()
             raise
-        if listener is None:
-            raise ConnectFailed(address, "nobody listens there")
         return here
 
     async def listen(self, address: str) -> ProfileListener:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
@@ -101,11 +102,16 @@ def _capture_numpy(name: str, array: Array) -> Captured:
     if dtype is None or isinstance(array, np.ma.MaskedArray):
         kind = type(array).__name__
         raise TensorFormatError(f"tensor {name!r}: a {kind} of {array.dtype} cannot travel")
-    spec = TensorSpec.checked(name, dtype, array.shape)
+    spec = _spec_of(name, dtype, array.shape)
     plain = np.asarray(array, dtype=_little(array.dtype), order="C")
     order = array.dtype.byteorder
     identity = (address_of(array), dtype, order, array.shape, array.strides)
     return Captured(spec, plain.reshape(-1).view(np.uint8), identity if array.size else None)
+
+
+@lru_cache(maxsize=1024)  # of NumPy's own shapes: thousands of updates have the same few
+def _spec_of(name: str, dtype: str, shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec.checked(name, dtype, shape)
 
 
 def address_of(array: Array) -> int:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self, TypeVar
 
 from flare_async.errors import TensorFormatError
@@ -67,11 +68,16 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """The number of bytes; elements narrower than a byte are packed."""
-        return math.prod(self.shape) * dtype_of(self.dtype).bits // 8
+        return _nbytes(self.shape, self.dtype)
 
     def describe(self) -> str:
         """Return the type and shape for a message, such as ``F32[3, 4]``."""
         return f"{self.dtype}{list(self.shape)}"
+
+
+@lru_cache(maxsize=1024)  # asked for many times a transfer
+def _nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    return math.prod(shape) * dtype_of(dtype).bits // 8
 
 
 def checked_name(name: object) -> str:

@@ -19,7 +19,6 @@ MODEL = ("FL_global_model.*", "best_FL_global_model.*")
 OPTIONS = {
     "ClientCyclicRecipe": ("--algorithm", "cyclic"),
     "AsyncFedAvgRecipe": ("--algorithm", "async_fedavg"),
-    "ClientCyclicRecipe": ("--algorithm", "cyclic"),
     "NumpyCrossSiteEvalRecipe": ("--mode", "pretrained"),
     'FedAvgRecipe(aggregator="median")': ("--aggregator", "median"),
 }

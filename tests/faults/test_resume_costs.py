@@ -128,7 +128,7 @@ def stalling(shelf, names):
     def handle(channel):
         request = PULL_SCHEMA.decode(channel.header, Limits())
         if not request.tensor:
-            shelf._answer(channel)
+            shelf.answer(channel)
             return
         names.append(request.tensor)
         channel.reset(ResetCode.STALLED, "acknowledgements stopped")

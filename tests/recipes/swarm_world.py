@@ -129,9 +129,12 @@ def member(recipe, context, index, disk, asked):
 
 
 async def serve(made, client, address):
-    """Serve until the swarm ends or the site is lost."""
-    with suppress(FlareError), anyio.CancelScope() as made.scopes[client.name]:
-        await client.run(address)
+    """Serve until the swarm ends or the site is lost; who has lost its session comes back."""
+    with anyio.CancelScope() as made.scopes[client.name]:
+        while True:
+            with suppress(FlareError):
+                return await client.run(address)
+            await asyncio.sleep(1)
 
 
 async def played(made, recipe):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,6 @@ from tests.references.pooled_sklearn import FEATURES
 
 SITES = ["site-1", "site-2", "site-3"]
 SCRIPT = str(Path(own.__file__).with_name("folder_script.py"))
-
-
-@pytest.fixture(autouse=True)
-def path_as_it_was(monkeypatch):
-    """Forget the folders of the jobs that a test has loaded."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 def model():

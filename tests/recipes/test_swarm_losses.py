@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from flare_async.errors import QuorumNotReached
+from flare_async.limits import Limits
 from flare_async.recipes import ClientCyclicRecipe, SwarmRecipe
 from flare_async.recipes.peer_desk import AtDesk, PeerDesk
-from flare_async.testing import BitFlip, Cut, Delay, ResetInFrame, Slice
+from flare_async.testing import BitFlip, Cut, Delay, Freeze, ResetInFrame, Slice
 from tests.recipes.swarm_world import SITES, first_model, played, steps, swarm_mean, world
 
 
@@ -176,3 +177,20 @@ def test_an_aggregator_whose_answer_is_none_is_replaced(sim, monkeypatch, key, v
     assert (line["site"], line["round"]) == (asked.first, 0)
     assert models[0] == swarm_mean([(), (), ()])
     assert history.rounds[0].aggregator != asked.first
+
+
+def test_a_site_that_comes_back_under_a_new_session_takes_part_again(sim):
+    """Its grant comes with the session, and in time it aggregates, too."""
+    frozen = (Freeze(site="site-2", at=2.0, heals=25.0),)
+    limits = Limits(session_grace=5, heartbeat_interval=1, send_timeout=4, retry_cap=4)
+    made = recipe(num_rounds=24)
+    history, models, held, _ = play(sim, made, Losing("never"), faults=frozen, limits=limits)
+    statuses = [{one.site: str(one.status) for one in r.sites} for r in history.rounds]
+    missed = [number for number, row in enumerate(statuses) if row.get("site-2") != "ok"]
+    assert missed
+    assert statuses[-1]["site-2"] == "ok"
+    assert models == models[:1] * 4
+    expected = swarm_mean([(1,) if number in missed else () for number in range(24)])
+    np.testing.assert_allclose(models[0], expected, rtol=1e-6)  # float32, and thirds
+    assert "site-2" in {record.aggregator for record in history.rounds[missed[-1] :]}
+    assert held == [{}] * 4

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from flare_async.errors import OfferNotFound
+from flare_async.errors import ConfigError, OfferNotFound
 from flare_async.roles.granted import granted
 from flare_async.roles.peer_messages import GRANT_SCHEMA, GRANT_TOPIC, PEER_TOPIC, Grant
 from flare_async.transfer.sink import MemorySink
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
-from tests.roles.federation import MODEL, Trains, federation, values
-from tests.roles.peering import NAMES, claim, met, peers, peers_below, refusal, until, workers
+from tests.roles.federation import MODEL, Trains, expected, federation, values
+from tests.roles.peering import (
+    NAMES,
+    claim,
+    met,
+    peer_round,
+    peers,
+    peers_below,
+    refusal,
+    until,
+    workers,
+)
 from tests.roles.tree import ONE, joined
 
 REFUSED = int(ResetCode.REFUSED)
@@ -161,3 +171,54 @@ def test_a_malformed_open_is_a_protocol_error(sim):
             return error.reset_code, via.ended
 
     assert sim(main) == (ResetCode.PROTOCOL, False)
+
+
+class Desk:
+    """Notes which tasks it is asked about, and takes all of them."""
+
+    def __init__(self, worker):
+        self.asked, self._worker = [], worker
+
+    def worker(self, task, peers):
+        """Take a task."""
+        self.asked.append((task, peers is not None))
+        return self._worker
+
+    def over(self, job):
+        """Note the end of a job."""
+        self.asked.append((job, "over"))
+
+
+def test_only_the_server_gives_tasks_to_a_desk(sim):
+    """What a peer calls the same is training, as all that a peer may ask for."""
+
+    async def main():
+        async with federation(workers()) as made:
+            desk = made.clients["b"]._desk = Desk(Trains(10))
+            made.clients["b"].peers.on_over = desk.over
+            async with granted(made.server, "job", NAMES):
+                _, mean = await peer_round(await met(made, "a"), ("b",))
+                before = list(desk.asked)
+                await made.play(sites=("b",))
+            await until(lambda: desk.asked[-1:] == [("job", "over")])
+            return mean, before, desk.asked
+
+    mean, before, asked = sim(main)
+    assert (mean, before) == (expected((2, 3)), [])
+    assert asked == [("train", True), ("job", "over")]
+
+
+def test_more_sites_than_one_message_can_name_are_refused(sim):
+    """Before anything is granted; the limit is named."""
+
+    async def main():
+        async with federation({"a": Trains()}) as made:
+            names = ["a", *(f"site-{number}" for number in range(2100))]
+            try:
+                async with granted(made.server, "job", names):
+                    return None
+            except ConfigError as exc:
+                return exc, made.clients["a"].peers.server("job")
+
+    error, server = sim(main)
+    assert (error.field, server) == ("limits.control_items", None)

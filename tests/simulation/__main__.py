@@ -23,19 +23,19 @@ def main() -> int:
     names = chosen.scenario or list(BY_NAME)
     if chosen.seed is not None:
         return replay(names[0], chosen.seed)
-    began = time.perf_counter()
-    tallies = run_seeds(names, range(chosen.first, chosen.first + chosen.seeds), chosen.processes)
-    for tally in tallies:
+    began, failed = time.perf_counter(), 0
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    for tally in run_seeds(names, seeds, chosen.processes):
         print(
             f"{tally.scenario:<12} {tally.seeds} seeds, {len(tally.failed)} failed,"
             f" {tally.rounds} rounds kept, {1000 * tally.seconds / tally.seeds:.0f} ms a seed"
-            f" ({sum(tally.struck.values())} points struck)"
+            f" ({sum(tally.struck.values())} points struck)",
+            *tally.failures,
+            *([f"{tally.scenario}: failing seeds {tally.failed}"] if tally.failed else []),
+            sep="\n",
+            flush=True,
         )
-    for tally in tallies:
-        print(*tally.failures, sep="\n")
-        if tally.failed:
-            print(f"{tally.scenario}: failing seeds {tally.failed}")
-    failed = sum(len(tally.failed) for tally in tallies)
+        failed += len(tally.failed)
     print(f"{time.perf_counter() - began:.0f} s, {failed} seeds failed")
     return 1 if failed else 0
 

@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
@@ -84,14 +84,16 @@ def run_chunk(chunk: tuple[str, range]) -> Tally:
     return tally
 
 
-def run_seeds(scenarios: Iterable[str], seeds: range, processes: int) -> list[Tally]:
-    """Run ``seeds`` of every scenario; return what they came to."""
+def run_seeds(scenarios: Iterable[str], seeds: range, processes: int) -> Iterator[Tally]:
+    """Run ``seeds`` of every scenario; yield what they came to, one scenario after the other."""
     names = list(scenarios)
     chunks = [
-        (name, seeds[at : at + CHUNK]) for at in range(0, len(seeds), CHUNK) for name in names
+        (name, seeds[at : at + CHUNK]) for name in names for at in range(0, len(seeds), CHUNK)
     ]
-    found = {name: Tally(name) for name in names}
     with workers(processes) as pool:
-        for tally in pool.map(run_chunk, chunks):
-            found[tally.scenario].add(tally)
-    return list(found.values())
+        found = pool.map(run_chunk, chunks)
+        for name in names:
+            total = Tally(name)
+            for _ in range(0, len(seeds), CHUNK):
+                total.add(next(found))
+            yield total

@@ -13,6 +13,7 @@ from flare_async.limits import KIB
 from flare_async.testing.faults import (
     Bandwidth,
     Delay,
+    Duplicate,
     Fault,
     Freeze,
     HalfOpen,
@@ -42,6 +43,7 @@ __all__ = ["BY_NAME", "SCENARIOS"]
 
 WAYS = ("up", "down")
 MODES = ("splice", "cache", "reduce")
+FRAMES = ("data", "ack", "open", "reset")
 END = 40.0  # seconds after which nothing goes wrong any more in a safety run that lasts so long
 
 
@@ -211,7 +213,7 @@ def slow(dice: random.Random, mode: Mode) -> Setting:
 
 
 def damage(dice: random.Random, mode: Mode) -> Setting:
-    """Bits flip below the digests, peers vanish, links stand still, readers stop."""
+    """Bits flip below the digests, frames come twice, peers vanish, links and readers stop."""
     who, end = people(dice), until(dice, mode)
     found: list[Fault] = []
     for host in dice.sample(hosts(who), dice.randint(2, 4)):
@@ -225,6 +227,7 @@ def damage(dice: random.Random, mode: Mode) -> Setting:
             Freeze(at, heals=heals, site=host),
             OneWayCut(way, at, heals=heals, site=host),
             SlowReader(dice.uniform(200, 3000), site=host, direction=way, stop=heals),
+            Duplicate(dice.randint(5, 60), dice.choice(FRAMES), site=host, stop=end),
         )
         found.append(dice.choice(choices))
     return Setting(

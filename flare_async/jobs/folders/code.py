@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.folders.names import MOST_FILES
-from flare_async.jobs.places import is_users
+from flare_async.jobs.places import code_root, has_module, is_users
 
 __all__ = ["Entry", "modules_of"]
 
@@ -25,10 +25,7 @@ class Entry:
     @classmethod
     def of(cls, path: Path, package: str = "") -> Entry:
         """Return the entry of a script, or of a module in a package."""
-        root = path.parent
-        for _ in package.split(".") if package else ():
-            root = root.parent
-        return cls(path, root)
+        return cls(path, code_root(path, package))
 
     @property
     def name(self) -> str:
@@ -90,8 +87,3 @@ def located(module: str, places: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         for name in (f"{stem}.py", f"{stem}/__init__.py"):
             if (home / name).is_file() and is_users(str((home / name).absolute())):
                 yield name, home / name
-
-
-def has_module(place: Path, name: str) -> bool:
-    """Return whether a folder has a module or package of that name, with or without __init__."""
-    return (place / f"{name}.py").is_file() or any((place / name).glob("*.py"))

@@ -17,7 +17,7 @@ from flare_async.errors import ConfigError, FlareError
 from flare_async.jobs.folders.draft import Draft
 from flare_async.jobs.models import is_torch
 from flare_async.jobs.places import is_users
-from flare_async.jobs.work import code_of
+from flare_async.jobs.work import code_of, package_of
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["Encoder", "own_fields"]
@@ -124,7 +124,7 @@ class Encoder:
         if module is None or path is None:
             raise ConfigError(name, cls.__qualname__, f"its module {cls.__module__} has no file")
         self._check_users(name, cls.__qualname__, path)
-        package = module.__package__ or ""
+        package = package_of(module)
         found: dict[str, object] = {
             "file": self._draft.code(name, Path(path), package),
             "name": cls.__qualname__,

@@ -14,11 +14,13 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Final, cast
 
 from flare_async.errors import TrainingFailed
 from flare_async.jobs.jobfile import load_job_file
+from flare_async.jobs.places import code_root
 from flare_async.jobs.seeding import seeded
 from flare_async.jobs.site import SiteStates
 from flare_async.jobs.spawners.messages import Assignment, Done, Failed
@@ -116,6 +118,9 @@ def load_function(code: CodeReference, files: dict[str, ModuleType], site: str) 
 
 
 def _load(code: CodeReference, site: str) -> ModuleType:
+    root = str(code_root(Path(code.path), code.package))
+    if root not in sys.path:  # a job folder's is on no path of the submitter's
+        sys.path.insert(0, root)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the submitter's process has shown them

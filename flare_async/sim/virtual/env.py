@@ -30,7 +30,7 @@ from flare_async.testing.profile_network import ProfileNetwork
 
 __all__ = ["VirtualEnv"]
 
-FOLDER = Path("virtual")  # that nobody makes: run records are on the simulated disk
+FOLDER = Path("simulated-disk")  # that nobody makes: it is where run records are
 
 
 class VirtualEnv(SimEnv):

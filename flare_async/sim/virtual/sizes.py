@@ -33,8 +33,7 @@ def sized(recipe: Recipe, nbytes: int | None = None) -> Recipe:
         problem = f"{type(recipe).__name__} has no global model whose size could be taken"
         raise ConfigError("payload", "sizes", problem, 'use payload="bytes"')
     made = copy.copy(recipe)
-    made.__dict__["initial"] = zero_model(initial, nbytes)
-    made.__dict__["filters"] = FilterChains()
+    vars(made).update(initial=zero_model(initial, nbytes), filters=FilterChains())
     return made
 
 

@@ -38,5 +38,5 @@ def watched(recipe: Recipe, staged: Staged) -> Recipe:
     if make is None:
         return recipe
     made = copy.copy(recipe)
-    made.__dict__["reducer"] = lambda *given: staged.during(make(*given))
+    vars(made).update(reducer=lambda *given: staged.during(make(*given)))
     return made

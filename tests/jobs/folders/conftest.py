@@ -8,6 +8,10 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def path_as_it_was(monkeypatch):
-    """Forget the folders of the jobs that a test has loaded."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def nothing_left_behind():
+    """Fail a test that leaves this process importing from elsewhere, or with others' modules."""
+    path, names = list(sys.path), set(sys.modules)
+    yield
+    assert sys.path == path
+    left = {name for name in set(sys.modules) - names if name.startswith(("helper", "job"))}
+    assert left == set()

@@ -28,7 +28,7 @@ def read_profile(name: str) -> Profile:
         ConfigError: there is none of that name, or the file is no profile; the error names the key.
     """
     if name in NETWORKS:
-        text = (files(__package__) / f"{name}.toml").read_text(encoding="utf-8")
+        text = (files(__name__.rpartition(".")[0]) / f"{name}.toml").read_text(encoding="utf-8")
         return parsed(name, text)
     path = Path(name)
     try:
