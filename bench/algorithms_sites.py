@@ -92,10 +92,7 @@ def train_controlled(model: FLModel, site: Site) -> FLModel:
     net = received(model)
     start, rate = copy.deepcopy(net), local_training(site).rate
     helper = helper_of(site, net)
-    control = model.meta[AlgorithmConstants.SCAFFOLD_CTRL_GLOBAL]
-    if not isinstance(control, dict):
-        raise TypeError(f"the control is a {type(control).__name__}")
-    helper.load_global_controls(control)
+    helper.receive(model, site.name)
     both = helper.get_params()
     loss = Steps(after=lambda: helper.model_update(net, rate, *both)).take(net, site)
     helper.terms_update(net, rate, *both, start)

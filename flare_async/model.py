@@ -81,10 +81,17 @@ class FLModel:
                 self.params_type = ParamsType(self.params_type)
             if self.params is None:
                 raise ValueError(f"params_type={self.params_type}: params are missing")
-        for name in ("params", "metrics", "meta"):
-            _check_dict(name, getattr(self, name))
-        for name in ("start_round", "current_round", "total_rounds"):
-            _check_round(name, getattr(self, name))
+        dicts = (("params", self.params), ("metrics", self.metrics), ("meta", self.meta))
+        for name, value in dicts:
+            if type(value) is not dict:  # the quick way for what nearly every model has
+                _check_dict(name, value)
+        rounds = (self.start_round, self.current_round, self.total_rounds)
+        for name, number in zip(_ROUNDS, rounds, strict=True):
+            if number is not None:
+                _check_round(name, number)
+
+
+_ROUNDS = ("start_round", "current_round", "total_rounds")
 
 
 def _absent(value: object) -> bool:

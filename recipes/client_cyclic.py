@@ -116,7 +116,7 @@ class CyclicPlay(PeerPlay):
             version, ends = await self._round(number, version, order)
             last, number = order[-1], number + 1
         while not await self.doubled(version):
-            version = self.standing(version)
+            version = await self.standing(version)
         if self._recipe.evaluate is not None:
             self.judged[number] = version
             await self.validated(number, version, self._recipe.num_rounds)
@@ -146,19 +146,19 @@ class CyclicPlay(PeerPlay):
     async def _turn(self, number: int, version: int, site: str, taken: _Taken) -> int:
         """Have one site train; return the version that the next one begins with."""
         while True:
-            version = self.standing(version)
-            meta = {**self.facts(version), **named((site,))}
+            version = await self.standing(version)
+            meta = {**self.needing(version), **named((site,))}
             total = self._recipe.num_rounds
             answer = await self.control.ask(site, TURN, number, meta, total=total)
             if answer.problem != LOST or version == 0:
                 break
-            self.holders[version] = {}
+            self.holders.lost(version)
         if answer.problem:
             reasons: Mapping[str, str] = answer.reasons
             taken.failures[site] = reasons.get(site, answer.problem)
             await self.failed(number, answer, reasons.get(site, answer.problem))
             return version
         self.take_over(number, answer)
-        self.hold(version + 1, answer, made=True)
+        self.holders.made(version + 1, answer)
         taken.answers.append(answer)
         return version + 1

@@ -20,6 +20,7 @@ import structlog
 
 from flare_async.errors import ConfigError, FlareError
 from flare_async.jobs.history import finite
+from flare_async.jobs.run import BEST_MODEL
 from flare_async.jobs.threads import run_to_end
 from flare_async.model import MetaKey
 from flare_async.recipes.kept_models import KeptModels
@@ -96,9 +97,9 @@ class CrossSiteEvaluation:
 
     def _of_server(self, cohort: JobCohort) -> dict[str, Load]:
         name = self.recipe.torch_filename or "server"
-        last, best = cohort.run.model, cohort.run.best_model
+        last, best = cohort.run.model, cohort.run.folder / BEST_MODEL
         models = {} if last is None else {f"SRV_{name}": holder(last)}
-        return models if best is None else {**models, f"SRV_best_{name}": holder(best)}
+        return {**models, f"SRV_best_{name}": reader(best)} if best.exists() else models
 
 
 def add_cross_site_evaluation(
@@ -154,6 +155,7 @@ async def evaluated_across(
             log.warning("not_evaluated", model=owner, problem=str(exc))
             continue
         found = await validated(cohort, model, question)
+        del model  # before the next one is read
         for site, metrics in found.items():
             results[site][owner] = metrics
     await run_to_end(partial(write, cohort.run.folder / FOLDER, results))

@@ -43,6 +43,13 @@ class CyclicOrder(StrEnum):
     RANDOM_WITHOUT_SAME_IN_A_ROW = "RANDOM_WITHOUT_SAME_IN_A_ROW"  # nobody twice running
 
 
+@dataclass(slots=True)
+class Way:
+    """The model on its way from site to site: nothing else here holds it between two turns."""
+
+    model: TensorSet
+
+
 @recipe_arguments
 @dataclass(kw_only=True, eq=False)
 class CyclicRecipe(ModelRecipe):
@@ -50,8 +57,9 @@ class CyclicRecipe(ModelRecipe):
 
     With a list only its sites take part. A round needs ``min_clients`` (at least 2) sites that
     train. ``round_timeout`` bounds each site's turn. The model of a round is judged by the metrics
-    of the first site that gets it; after the last round all sites evaluate. At most two models are
-    held at the server: the one that a site works on, and what comes back.
+    of the first site that gets it, as soon as it has trained; after the last round all sites
+    evaluate. Held at the server are the model that a site works on, what comes back, and, from the
+    second turn of a round on, that of the round before, which is the run's until the round ends.
 
     Raises:
         ConfigError: an argument cannot be used; the error names it.
@@ -88,40 +96,47 @@ class CyclicRecipe(ModelRecipe):
 
     async def rounds(self, play: ModelRounds) -> None:
         """Let the model go round ``num_rounds`` times."""
-        model, last = self.initial, ""
+        way, last = Way(self.initial), ""
+        leaving = self.departure(play.cohort)
         for number in range(self.num_rounds):
+            if number and await leaving.end():
+                self.forget_first()
             order = self.order_of(play.cohort, number, last)
-            model, ends = await self._round(play, model, number, order)
+            ends = await self._round(play, way, number, order)
             last = order[-1]
             if ends:
                 break
-        await play.evaluated(model)
+        await play.evaluated(way.model)
 
     async def _round(
-        self, play: ModelRounds, model: TensorSet, number: int, order: tuple[str, ...]
-    ) -> tuple[TensorSet, bool]:
-        cohort, before = play.cohort, model
+        self, play: ModelRounds, way: Way, number: int, order: tuple[str, ...]
+    ) -> bool:
+        cohort, ends = play.cohort, False
         task = cohort.task(number, self.num_rounds)
         taken: list[Update] = []
         failures: dict[str, str] = {}
         async with cohort.recording(task, order, self.min_clients) as record:
             for site in order:
                 try:
-                    model, update = await self._turn(cohort, task, model, site)
-                    taken.append(update)
+                    following, update = await self._turn(cohort, task, way.model, site)
                 except QuorumNotReached as exc:
                     failures |= exc.failures
+                    continue
+                if not taken:
+                    seen = MetricMean()
+                    seen.add(site, *self.received(update))
+                    ends = await play.judge.judged(cohort, way.model, number, seen.mean(order))
+                taken.append(update)
+                way.model = following
+                del following
             if len(taken) < self.min_clients:
                 raise QuorumNotReached(number, len(taken), self.min_clients, failures)
-            await cohort.checkpoint(model, number + 1, behind=True)
+            await cohort.checkpoint(way.model, number + 1, behind=True)
             trained = MetricMean()
             for update in taken:
                 trained.add(update.site, update.metrics, 1.0)
             record.metrics = trained.mean(order)
-            seen = MetricMean()
-            seen.add(taken[0].site, *self.received(taken[0]))
-            ends = await play.judge.judged(cohort, before, number, seen.mean(order))
-        return model, ends
+        return ends
 
     async def _turn(
         self, cohort: JobCohort, task: RoundTask, model: TensorSet, site: str

@@ -47,10 +47,12 @@ class FedBNRecipe(ModelRecipe):
     name: str = "fedbn"
 
     def __post_init__(self) -> None:
-        known = (self.train_config or {}).get(LOCAL_VARS)
+        given, known = self.model, (self.train_config or {}).get(LOCAL_VARS)
         if known is None or known != self.exclude_vars:  # a copy of a recipe has them already
             self._exclude_layers()
         super().__post_init__()
+        if isinstance(given, Mapping) and not isinstance(self.model, Mapping):
+            self.model = given  # an instance of ours ends here
 
     def _exclude_layers(self) -> None:
         self.model = instantiated(self.model)

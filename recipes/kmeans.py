@@ -24,6 +24,7 @@ from flare_async.jobs.companions import Companion, plain_params
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.models import load_model
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe import Content
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import slots
@@ -103,7 +104,7 @@ class KMeansFedAvgRecipe(ModelRecipe):
         if "center" in model:
             await play.evaluated(model)
 
-    def files(self, run: Run) -> Mapping[str, Callable[[], bytes]]:
+    def files(self, run: Run) -> Mapping[str, Callable[[], Content]]:
         """Return the last model as a joblib file."""
         if run.model is None:
             return {}

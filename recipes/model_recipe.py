@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from flare_async.jobs.work import Framework, Work
 from flare_async.limits import Limits
 from flare_async.model import MetaKey
 from flare_async.recipes.algorithm import Algorithm
+from flare_async.recipes.first_model import Departure, FirstArrays, FirstModel
 from flare_async.recipes.model_arguments import ModelArguments
 from flare_async.recipes.model_checks import check_excluded
 from flare_async.recipes.model_rounds import ModelRounds
@@ -50,7 +52,8 @@ class ModelRecipe(ModelArguments):
         self.check_scripts()
         self.check_arguments()
         framework: Framework
-        self.initial, framework = self.first_model()
+        first, framework = self.first_model()
+        self._first = FirstModel(first)
         self._kind: Framework = framework
         refuse_reserved("model", self.initial)
         self._let_go_of_arrays()
@@ -123,15 +126,32 @@ class ModelRecipe(ModelArguments):
 
     async def rounds(self, play: ModelRounds) -> None:
         """Run the rounds: each site's update, their mean, what the algorithm makes of it."""
-        model = self.initial
+        model, leaving = self.initial, self.departure(play.cohort)
         for number in range(self.num_rounds):
+            if number and await leaving.end():
+                self.forget_first()
             played = await play.averaged(number, model)
             model = played.model
             if played.ends:
                 break
         await play.evaluated(model)
 
+    def departure(self, cohort: JobCohort) -> Departure:
+        """Return how the first model leaves memory; ``rounds`` awaits its ``end`` in round 1.
+
+        It is being written meanwhile, where there are such rounds.
+        """
+        leaving = Departure(self._first, cohort)
+        if self.num_rounds > 1:
+            leaving.begin(self.initial)
+        return leaving
+
     # Recipe
+
+    @cached_property
+    def initial(self) -> TensorSet:
+        """The first model; read again where a run has put it into a file. Raises TransferError."""
+        return self._first.read()
 
     async def coordinate(self, cohort: JobCohort) -> None:
         """Run the rounds; the best model is the one that the sites evaluated as such."""
@@ -176,8 +196,13 @@ class ModelRecipe(ModelArguments):
             script=own.script,
         )
 
+    def forget_first(self) -> None:
+        """Keep the first model in its file only, until ``initial`` is asked for."""
+        if self._first.let_go():
+            vars(self).pop("initial", None)
+
     def _let_go_of_arrays(self) -> None:
         # ``initial`` is a copy; the caller's own arrays need not live as long as the recipe.
         given = self.model
         if isinstance(given, Mapping) and all(isinstance(a, np.ndarray) for a in given.values()):
-            self.model = self.initial.numpy()
+            self.model = FirstArrays(self._first)

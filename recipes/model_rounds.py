@@ -161,7 +161,7 @@ class ModelRounds:
         return step() if model.nbytes <= INLINE_BYTES else await run_to_end(step)
 
     async def _off_loop(self, call: Callable[[], TensorSet], reducer: Reducer) -> TensorSet:
-        nbytes: int = getattr(reducer, "nbytes", self.recipe.initial.nbytes)
+        nbytes: int = getattr(reducer, "nbytes", INLINE_BYTES + 1)
         return call() if nbytes <= INLINE_BYTES else await run_to_end(call)
 
     def _metrics(self, updates: list[Update]) -> tuple[MetricMean, MetricMean]:

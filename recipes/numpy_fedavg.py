@@ -6,7 +6,6 @@ The equation is that of ``fedavg.py``. The model travels in float32 under the na
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,8 @@ import numpy as np
 
 from flare_async.errors import ConfigError
 from flare_async.jobs.models import load_model
+from flare_async.jobs.pieces import Pieces
+from flare_async.jobs.recipe import Content
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import Framework
@@ -40,7 +41,7 @@ class NumpyFedAvgRecipe(FedAvgRecipe):
             return load_model(None, self.initial_ckpt)
         return load_model({NPConstants.NUMPY_KEY: self._array(self.model)}, self.initial_ckpt)
 
-    def files(self, run: Run) -> Mapping[str, Callable[[], bytes]]:
+    def files(self, run: Run) -> Mapping[str, Callable[[], Content]]:
         """Return the last model as a NumPy file."""
         model = run.model
         if model is None or NPConstants.NUMPY_KEY not in model:
@@ -59,8 +60,9 @@ class NumpyFedAvgRecipe(FedAvgRecipe):
         return array
 
 
-def saved(array: Array) -> bytes:
+def saved(array: Array) -> Content:
     """Return an array as the content of a NumPy file, in float32."""
-    buffer = io.BytesIO()
-    np.save(buffer, array.astype(np.float32), allow_pickle=False)
-    return buffer.getvalue()
+    values = np.ascontiguousarray(array, np.float32)
+    file = Pieces([values.reshape(-1).view(np.uint8).data])
+    np.save(file, values.reshape(array.shape), allow_pickle=False)
+    return file.chunks

@@ -66,19 +66,31 @@ class PeerControl:
         return (await self._asked((site,), task))[site]
 
     async def tell(
-        self, sites: Sequence[str], name: str, number: int, meta: Mapping[str, Scalar]
+        self,
+        sites: Sequence[str],
+        name: str,
+        number: int,
+        meta: Mapping[str, Scalar],
+        *,
+        seconds: float | None = None,
     ) -> dict[str, str]:
-        """Give sites a task and return those that failed, with the reasons; waits as ``ask``."""
-        answers = await self._asked(sites, self._cohort.task(number, number + 1, name, meta))
+        """Give sites a task and return those that failed, with the reasons.
+
+        Waits as ``ask``, at most ``seconds`` where they are given.
+        """
+        task = self._cohort.task(number, number + 1, name, meta)
+        answers = await self._asked(sites, task, seconds)
         return {site: answer.problem for site, answer in answers.items() if answer.problem}
 
-    async def _asked(self, sites: Sequence[str], task: RoundTask) -> dict[str, Answer]:
+    async def _asked(
+        self, sites: Sequence[str], task: RoundTask, seconds: float | None = None
+    ) -> dict[str, Answer]:
         began = self._cohort.server.context.clock.now()
         found: dict[str, Answer] = {}
         reasons: Mapping[str, str] = {}
         try:
             async with self._rounds.round(
-                task, NOTHING, sites=sites, quorum=1, deadline=self._timeout
+                task, NOTHING, sites=sites, quorum=1, deadline=seconds or self._timeout
             ) as updates:
                 async for site, update in updates:
                     found[site] = self._answer(began, update)

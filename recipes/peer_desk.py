@@ -115,6 +115,8 @@ class AtDesk:
         Raises:
             TrainingFailed: the task cannot be understood.
         """
+        if "needed" in task.meta:
+            self.desk.models.retain(words(task.meta, "needed"))
         try:
             async with at_home(self.peers) if task.task in ROUNDS else nullcontext():
                 return await self.desk.parts[task.task](self, task)
@@ -184,8 +186,8 @@ class AtDesk:
         return told(model_ref=ref_text(here))
 
     async def drop(self, task: SiteTask) -> SiteResult:
-        """Let go of versions that nobody will need."""
-        self.desk.models.drop([int(word) for word in words(task.meta, "versions")])
+        """Let go of versions that nobody will need, as with every task that says what is."""
+        del task
         return told()
 
     async def model(self, task: SiteTask, what: str) -> tuple[int, TensorSet]:

@@ -9,6 +9,7 @@ from flare_async.errors import FlareError, LinkLost, SourceLost
 from flare_async.roles.exchange import LikeModel
 from flare_async.roles.peer_server import PeerServer
 from flare_async.transfer.admission import Admission
+from flare_async.transfer.exchange import ref_text
 from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.shelf import Offer, Shelf
 from flare_async.transfer.tensors import TensorSet
@@ -70,6 +71,11 @@ class HeldModels:
         offer = peers.shelf.put(tensors, version=version, readers=peers.members)
         self._held[version] = _Held(tensors, offer, peers.shelf)
         return offer.ref
+
+    def retain(self, needed: Collection[str]) -> None:
+        """Let go of what is not among these references, whoever thought that it might be."""
+        refs = {version: ref_text(held.offer.ref) for version, held in self._held.items()}
+        self.drop([version for version, ref in refs.items() if ref not in needed])
 
     def drop(self, versions: Collection[int]) -> None:
         """Let go of versions, as far as they are here."""

@@ -7,6 +7,7 @@ knows versions by numbers, with references that it cannot pull itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +16,7 @@ from flare_async.errors import QuorumNotReached
 from flare_async.jobs.cohort import JobCohort
 from flare_async.recipes.peer_control import Answer, PeerControl
 from flare_async.recipes.peer_desk import DROP, HOLD, KEEP, LOST, QUORUM, VALIDATE
+from flare_async.recipes.peer_holders import Holders
 from flare_async.recipes.stopping import Judge
 from flare_async.roles.messages import Scalar
 from flare_async.roles.outcome import SiteRecord, SiteStatus
@@ -27,14 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["HISTORY", "PeerPlay", "named"]
 
 HISTORY = "swarm.jsonl"
+AWAY = "is not connected"
 log = structlog.get_logger()
 
 
 class PeerPlay:
-    """One run, as the server knows it: ``holders`` of each version, with their references.
-
-    Version 0 is the first model, which every site has.
-    """
+    """One run, as the server knows it: it says who does what, and notes what came of it."""
 
     def __init__(self, recipe: ModelRecipe, cohort: JobCohort, timeout: float | None) -> None:
         self.cohort = cohort
@@ -46,35 +46,32 @@ class PeerPlay:
             stop_cond=recipe.stop_cond,
             patience=recipe.patience,
         )
-        self.holders: dict[int, dict[str, str]] = {0: {}}
+        self.holders = Holders(cohort.server)
         self._last = ""  # who aggregated last
         self.judged: dict[int, int] = {}  # versions as they are held, by the judge's numbers
+        self._untidy: set[str] = set()  # who may hold what nobody needs
 
     def here(self) -> tuple[str, ...]:
         """Return the sites that can be reached, in the order of the cohort."""
         return tuple(site for site in self.cohort.sites if site in self.cohort.server.sites)
 
-    def standing(self, version: int) -> int:
-        """Return the newest version up to ``version`` that somebody here still holds."""
-        standing, here = version, self.cohort.server.sites
-        while standing > 0 and not any(site in here for site in self.holders.get(standing, ())):
-            standing -= 1
-        if standing < version:
-            log.warning("model_lost", version=version, again_from=standing)
-        return standing
+    def away(self) -> dict[str, str]:
+        """Return the sites that cannot be reached, with the reason."""
+        here = self.cohort.server.sites
+        return {site: AWAY for site in self.cohort.sites if site not in here}
 
-    def hold(self, version: int, answer: Answer, *, made: bool) -> None:
-        """Take note of who holds a version, as a site tells of what it ``made`` or was given."""
-        ref = answer.made if made else answer.has
-        holders = self.holders.setdefault(version, {})
-        if made:
-            holders.clear()  # a round that was repeated has made another model of this number
-        if ref:
-            holders[answer.site] = ref
+    async def standing(self, version: int) -> int:
+        """Return the newest version up to ``version`` that is still held, the best one twice.
 
-    def facts(self, version: int) -> dict[str, Scalar]:
-        """Return what a site needs to have a version."""
-        return {"model": version, "model_at": self._at(version)}
+        A best one that is lost is so no more: its number may be another model's soon. Waits as
+        ``doubled``.
+        """
+        best = self._best()
+        if best and not (self.holders.living(best) and await self.doubled(best)):
+            log.warning("best_model_lost", version=best)
+            models = self.cohort.history.models
+            models[:] = [replace(model, best=False) for model in models]
+        return self.holders.standing(version)
 
     async def validated(self, number: int, version: int, total: int) -> None:
         """Have all sites evaluate a version, and judge it; waits as ``aggregated``.
@@ -102,19 +99,21 @@ class PeerPlay:
         Raises:
             QuorumNotReached: too few sites did their part, or no site was left to aggregate.
         """
-        failures: dict[str, str] = {}
-        meta = {**self.facts(version), **named(sites)}
+        failures = {site: AWAY for site in self.cohort.sites if site not in sites}
+        self._record_failures(task.number, failures)
+        meta = {**self.needing(version), **named(sites)}
         for site in self._drawn(task.number, sites):
             answer = await self.control.ask(site, task.name, task.number, meta, total=task.total)
             if answer.problem == QUORUM:
-                self._record_failures(task.number, answer)
-                raise QuorumNotReached(task.number, answer.arrived, self.least, answer.reasons)
+                failures = {**failures, **answer.reasons}
+                self._record_failures(task.number, failures)
+                raise QuorumNotReached(task.number, answer.arrived, self.least, failures)
             if answer.problem == LOST:
-                self.holders[version] = {}
+                self.holders.lost(version)
                 return None
             if not answer.problem:
                 self._last = record.aggregator = site
-                self.hold(version, answer, made=False)
+                self.holders.given(version, answer)
                 self.take_over(task.number, answer)
                 return answer
             failures[site] = answer.problem
@@ -132,22 +131,26 @@ class PeerPlay:
 
         Waits for one site at a time, as ``aggregated``.
         """
-        for site in self.here():
-            held = self.holders.get(version, {})
-            if sum(one in self.cohort.server.sites for one in held) > 1:
+        if version == 0:
+            return True
+        sites = self.cohort.server.sites
+        for site in sorted(self.here(), key=lambda site: not sites[site].attached):
+            held = self.holders.living(version)
+            if len(held) > 1:
                 return True
             if site not in held:
-                answer = await self.control.ask(site, HOLD, version, self.facts(version))
+                answer = await self.control.ask(site, HOLD, version, self.needing(version))
                 if answer.problem == LOST:
-                    self.holders[version] = {}
+                    self.holders.lost(version)
                     return False
                 if not answer.problem:
-                    self.hold(version, answer, made=False)
-        return True
+                    self.holders.given(version, answer)
+        return bool(self.holders.living(version))
 
     async def failed(self, number: int, answer: Answer, problem: str) -> None:
         """Record that a site did not carry a round, or its turn, through."""
         log.warning("peer_failed", round=number, site=answer.site, problem=problem)
+        self._untidy.add(answer.site)
         row = {"round": number, "aggregator": answer.site, "failed": problem}
         await self.cohort.note(HISTORY, row)
         now = self.cohort.server.context.clock.now()
@@ -161,11 +164,11 @@ class PeerPlay:
             cohort.server.note_logs(cohort.run.run_id, record.site)
             cohort.site_finished(number, record)
 
-    def _record_failures(self, number: int, answer: Answer) -> None:
+    def _record_failures(self, number: int, failures: Mapping[str, str]) -> None:
         now = self.cohort.server.context.clock.now()
-        for site, why in answer.reasons.items():
+        for site, why in failures.items():
             if site in self.cohort.sites:
-                record = SiteRecord(site, SiteStatus.FAILED, answer.began, now, reason=why)
+                record = SiteRecord(site, SiteStatus.FAILED, now, now, reason=why)
                 self.cohort.site_finished(number, record)
 
     async def note(self, number: int, aggregator: str) -> None:
@@ -178,12 +181,18 @@ class PeerPlay:
             log.warning("swarm_sites_failed", **row, quorum=record.quorum, sites=failed)
 
     async def release(self, *needed: int) -> None:
-        """Let sites go of all versions but the best one and those that are ``needed``."""
-        stale = [number for number in self.holders if number not in {*needed, self._best()}]
-        sites = {site for number in stale for site in self.holders.pop(number)}
+        """Let sites go of all versions but the best one and those that are ``needed``.
+
+        Who does not answer within a heartbeat's interval is told again after the next round.
+        """
+        self._untidy |= self.holders.release({*needed, self._best()})
+        here = self.cohort.server.sites
+        sites = sorted(site for site in self._untidy if site in here and here[site].attached)
         if sites:
-            meta = {"versions": " ".join(str(number) for number in stale)}
-            await self.control.tell(sorted(sites), DROP, 0, meta)
+            meta = {"needed": self.holders.needed()}
+            seconds = self.cohort.server.context.limits.heartbeat_interval
+            failed = await self.control.tell(sites, DROP, 0, meta, seconds=seconds)
+            self._untidy -= set(sites) - set(failed)
 
     async def keep(self, last: int) -> None:
         """Have every site write the last and the best version into its files.
@@ -191,29 +200,30 @@ class PeerPlay:
         Raises:
             QuorumNotReached: fewer sites than ``min_clients`` have done so.
         """
+        last = await self.standing(last)
         best, sites = self._best(), self.here()
-        meta = _under("last", self.facts(last))
-        if best is not None and (best == 0 or self.holders.get(best)):
-            meta |= _under("best", self.facts(best))
-        failed = await self.control.tell(sites, KEEP, last, meta)
-        row = {"last": last, "best": meta.get("best"), "without": failed}
-        await self.cohort.note(HISTORY, row)
+        meta = self.holders.facts(last, "last")
+        both = meta if best is None else {**meta, **self.holders.facts(best, "best")}
+        failed = await self.control.tell(sites, KEEP, last, both)
+        without_best = [site for site, problem in failed.items() if problem == LOST]
+        if without_best and best is not None:  # its last holder has left just now
+            log.warning("best_model_lost", version=best, sites=without_best)
+            again = await self.control.tell(without_best, KEEP, last, meta)
+            failed = {site: why for site, why in failed.items() if why != LOST} | again
+        arrived, failed = len(sites) - len(failed), {**self.away(), **failed}
+        await self.cohort.note(HISTORY, {"last": last, "best": best, "without": failed})
         if failed:
             log.warning("swarm_models_not_kept", sites=failed)
-        if len(sites) - len(failed) < self.least:
-            raise QuorumNotReached(last, len(sites) - len(failed), self.least, failed)
+        if arrived < self.least:
+            raise QuorumNotReached(last, arrived, self.least, failed)
 
-    def _at(self, version: int) -> str:
-        """Return the references of a version, of those who have it latest first."""
-        return " ".join(reversed(self.holders.get(version, {}).values()))
+    def needing(self, version: int) -> dict[str, Scalar]:
+        """Return what a site needs to have a version, and what else it is to hold, if it does."""
+        return {**self.holders.facts(version), "needed": self.holders.needed()}
 
     def _best(self) -> int | None:
         best = self.cohort.history.best()
         return None if best is None else self.judged.get(best.version, best.version)
-
-
-def _under(name: str, facts: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    return {key.replace("model", name): value for key, value in facts.items()}
 
 
 def named(sites: Sequence[str]) -> Mapping[str, Scalar]:

@@ -10,18 +10,21 @@ and returns y_k and c_k' - c_k. The server takes plain means over S, whatever th
 
     x <- x + server_lr * mean_S(y_k - x),           c <- c + |S| / N * mean_S(c_k' - c_k),
 
-so that c stays the mean of all N controls, of sites that have never taken part as zeros.
+so that c stays the mean of all N controls, of sites that have never taken part as zeros. A site
+whose update was not counted keeps its former control: each task names those that were asked in vain
+and the round in which they were counted last (``client.scaffold_control``).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from flare_async.client.scaffold import AlgorithmConstants
+from flare_async.client.scaffold_control import AlgorithmConstants
 from flare_async.errors import ConfigError
 from flare_async.jobs.companions import Companion, joined
 from flare_async.jobs.filters.demand import with_filters
@@ -52,7 +55,8 @@ class ScaffoldRecipe(TrainedModelRecipe):
 
     Sites find the server's control, a dict of arrays, in ``model.meta["scaffold_c_global"]`` and
     must return ``meta["scaffold_c_diff"]`` with the same names; ``PTScaffoldHelper`` and
-    ``TFScaffoldHelper`` compute it. Every site weighs the same.
+    ``TFScaffoldHelper`` compute it, and ``SiteControl`` keeps a control of one's own. Every site
+    weighs the same.
 
     Raises:
         ConfigError: an argument cannot be used; the error names it.
@@ -81,13 +85,12 @@ class ScaffoldRecipe(TrainedModelRecipe):
         await super().rounds(ModelRounds(self, play.cohort, controls))
 
     def demand(self) -> ModelDemand | None:
-        """Return what the mean of model and controls needs, and the control itself."""
+        """Return what the mean of model and controls needs; the control is there from the start."""
         both = joined(self.initial, {CONTROLS: zeros_like(self.initial, self.stepped)})
         needed = ModelDemand.of_mean(
             both,
             accumulator=self.accumulator,
             exclude=self.mean_options(both).exclude,
-            versions=min(1, self.num_rounds - 1),
             staging=self.staging,
             exact=self.exact,
         )
@@ -101,6 +104,14 @@ class Controls(Algorithm):
         self._control = zeros_like(model, names)
         self._sites = sites
         self._model_step = RuleStep(rule, Constant(), names)
+        self._counted: dict[str, int] = {}  # the last round of each site that was counted
+        self._in_vain: set[str] = set()  # asked since then
+
+    def meta(self, number: int) -> Mapping[str, Scalar]:
+        """Return when sites were counted last that were asked in vain since."""
+        del number
+        told = {site: self._counted.get(site, -1) for site in sorted(self._in_vain)}
+        return {AlgorithmConstants.SCAFFOLD_LAST_COUNTED: json.dumps(told)}
 
     def companions(self, number: int) -> Mapping[Companion, TensorSet]:
         """Return the control, and that its change is to be answered."""
@@ -109,8 +120,11 @@ class Controls(Algorithm):
 
     def step(self, model: TensorSet, average: Averaged) -> TensorSet:
         """Return the new model; the control moves by the part of the sites that answered."""
+        counted = {update.site for update in average.updates}
+        self._counted |= dict.fromkeys(counted, average.number)
+        self._in_vain = (self._in_vain | set(average.sites)) - counted
         change = average.companions[CONTROLS]
-        self._control = added(self._control, change, len(average.updates) / self._sites)
+        self._control = added(self._control, change, len(counted) / self._sites)
         return self._model_step.step(model, average.model)
 
 

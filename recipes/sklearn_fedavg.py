@@ -7,7 +7,6 @@ find it among the params that they receive. ``model_param.joblib`` in the run fo
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,8 @@ import numpy as np
 from flare_async.errors import ConfigError, MissingExtra
 from flare_async.jobs.companions import plain_params
 from flare_async.jobs.models import load_model
+from flare_async.jobs.pieces import Pieces
+from flare_async.jobs.recipe import Content
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import Framework
@@ -93,7 +94,7 @@ class SklearnFedAvgRecipe(FedAvgRecipe):
         """Return averaging, with the settled parameters for every site."""
         return Settled(self.settled)
 
-    def files(self, run: Run) -> Mapping[str, Callable[[], bytes]]:
+    def files(self, run: Run) -> Mapping[str, Callable[[], Content]]:
         """Return the parameters as a joblib file."""
         if run.model is None:
             return {}
@@ -124,10 +125,12 @@ def scalar(name: str, value: object) -> Scalar:
     return value
 
 
-def saved(params: Mapping[str, object]) -> bytes:
+def saved(params: Mapping[str, object]) -> Content:
     """Return params as the content of a joblib file."""
     import joblib
 
-    buffer = io.BytesIO()
-    joblib.dump({name: np.array(v) if is_array(v) else v for name, v in params.items()}, buffer)
-    return buffer.getvalue()
+    values = {name: np.asarray(v) if is_array(v) else v for name, v in params.items()}
+    arrays = [np.ascontiguousarray(v) for v in values.values() if isinstance(v, np.ndarray)]
+    file = Pieces([array.reshape(-1).view(np.uint8).data for array in arrays])
+    joblib.dump(values, file)
+    return file.chunks

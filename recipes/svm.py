@@ -21,6 +21,7 @@ from flare_async.errors import ConfigError
 from flare_async.jobs.companions import plain_params
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.recipe import positive
+from flare_async.jobs.recipe import Content
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import slots
@@ -100,7 +101,7 @@ class SVMFedAvgRecipe(ModelRecipe):
         if scripted or self.evaluate is not None:
             await validated(play, 1, model, meta)
 
-    def files(self, run: Run) -> Mapping[str, Callable[[], bytes]]:
+    def files(self, run: Run) -> Mapping[str, Callable[[], Content]]:
         """Return the last model as a joblib file."""
         if run.model is None:
             return {}

@@ -90,6 +90,10 @@ class SwarmRecipe(FedAvgRecipe):
             hint = "give evaluate=function(model, site)"
             raise ConfigError("evaluate", None, "nothing at the sites evaluates a model", hint)
 
+        if self.do_cross_site_eval and self.staging == "repull":
+            problem = "updates that are not held cannot be kept for an evaluation"
+            raise ConfigError("staging", "repull", problem, 'use staging="spool"')
+
     def check_sites(self, sites: Sequence[str]) -> None:
         """Refuse an evaluation by a server that has no models, too. Raises ConfigError."""
         super().check_sites(sites)

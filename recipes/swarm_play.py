@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flare_async.jobs.cohort import JobCohort
@@ -24,6 +25,7 @@ class SwarmPlay(PeerPlay):
     def __init__(self, recipe: SwarmRecipe, cohort: JobCohort) -> None:
         super().__init__(recipe, cohort, recipe.progress_timeout)
         self._recipe = recipe
+        self._ends: dict[tuple[int, str], bool] = {}  # what was said of each model
         self._trained_at = ""  # who did in the last round of training
 
     async def run(self) -> None:
@@ -37,7 +39,7 @@ class SwarmPlay(PeerPlay):
         """
         number = await self._rounds(0)
         while not await self.doubled(number):  # its only holder is lost: the round is repeated
-            number = await self._rounds(self.standing(number))
+            number = await self._rounds(number)
         if self._recipe.evaluate is not None:
             await self.validated(number, number, self._recipe.num_rounds)
         await self.keep(number)
@@ -48,7 +50,7 @@ class SwarmPlay(PeerPlay):
         """Run rounds from version ``number`` on; return the number of the last version."""
         ends = False
         while number < self._recipe.num_rounds and not ends:
-            number = self.standing(number)
+            number = await self.standing(number)
             found = await self._round(number)
             if found is not None:  # else the version was lost: ``standing`` finds the one before
                 ends, number = found, number + 1
@@ -68,10 +70,17 @@ class SwarmPlay(PeerPlay):
                 return None
             record.metrics = answer.metrics
             self._trained_at = answer.site
-            self.hold(number + 1, answer, made=True)
-            ends = await self.judge.judged(cohort, None, number, answer.received)
+            ends = await self._judged(number, answer.received)
+            self.holders.made(number + 1, answer)
         await self.note(number, answer.site)
         return ends
+
+    async def _judged(self, number: int, metrics: Mapping[str, float]) -> bool:
+        """Judge a version, once: a round that was repeated says nothing new of the same model."""
+        model = number, self.holders.model(number)
+        if model not in self._ends:
+            self._ends[model] = await self.judge.judged(self.cohort, None, number, metrics)
+        return self._ends[model]
 
     async def _cross(self, number: int) -> None:
         """Have the last aggregator, where the sites' last models are, show them to everybody."""

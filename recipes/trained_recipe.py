@@ -23,14 +23,18 @@ class TrainedModelRecipe(ModelRecipe):
 
     def first_model(self) -> tuple[TensorSet, Framework]:
         """Return the first model, and take note of what is trained. Raises ConfigError."""
-        self.model = instantiated(self.model)
-        tensors, framework = super().first_model()
-        check_excluded(self.exclude_vars, tensors)
-        self._trainable = self._trained_of(tensors)
-        excluded = excluded_names(tensors, self.exclude_vars)
-        self.stepped = stepped_names(tensors, self._trainable, excluded)
-        if not self.stepped:
-            raise ConfigError("model", type(self.model).__name__, "has nothing that is trained")
+        given = self.model
+        self.model = instantiated(given)
+        try:
+            tensors, framework = super().first_model()
+            check_excluded(self.exclude_vars, tensors)
+            self._trainable = self._trained_of(tensors)
+            excluded = excluded_names(tensors, self.exclude_vars)
+            self.stepped = stepped_names(tensors, self._trainable, excluded)
+            if not self.stepped:
+                raise ConfigError("model", type(self.model).__name__, "has nothing that is trained")
+        finally:
+            self.model = given  # an instance of ours ends here
         return tensors, framework
 
     @property

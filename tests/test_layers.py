@@ -144,8 +144,9 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
+@cache
 def names_of(tree: ast.AST) -> Names:
-    """Return the names of one module."""
+    """Return the names of one module, each found once: many tests ask for them."""
     names = Names()
     names.visit(tree)
     return names

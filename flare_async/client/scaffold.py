@@ -6,16 +6,20 @@ algorithm 1 with option II. With the site's control c_k, the server's c, and the
     y <- y - lr * (g(y) - c_k + c)          every local step
     c_k' = c_k - c + (x - y) / sum of lr    after the last one, and c_k' - c_k is sent
 
-An optimizer of any kind takes the step with g(y); ``model_update`` then adds the correction.
+An optimizer of any kind takes the step with g(y); ``model_update`` then adds the correction. The
+site's control becomes c_k' when a later task says that the update was counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from flare_async.client.scaffold_control import AlgorithmConstants, SiteControl
+from flare_async.model import FLModel
 
 if TYPE_CHECKING:
     import torch
@@ -26,49 +30,62 @@ __all__ = ["AlgorithmConstants", "PTScaffoldHelper", "get_lr_values"]
 Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
 
-class AlgorithmConstants:
-    """Keys of ``FLModel.meta`` under which controls travel."""
-
-    SCAFFOLD_CTRL_GLOBAL: Final = "scaffold_c_global"
-    SCAFFOLD_CTRL_DIFF: Final = "scaffold_c_diff"
-
-
 class PTScaffoldHelper:
     """A site's control and the steps of a round; keep one as long as the job lives.
 
-    Each round: ``load_global_controls`` with what was received, ``get_params``, ``model_update``
-    after every step of the optimizer, ``terms_update`` after the last, ``get_delta_controls`` for
-    what is sent. Only parameters are corrected: running means and counters have no gradient. Of
-    these, only what is trained here and what the server has controls for.
+    Each round: ``receive`` with the model as it came, ``get_params``, ``model_update`` after every
+    step of the optimizer, ``terms_update`` after the last, ``get_delta_controls`` for what is sent.
+    A script may call ``load_global_controls`` in the place of ``receive``. Only parameters are
+    corrected: running means and counters have no gradient. Of these, only what is trained here and
+    what the server has controls for.
     """
 
     def __init__(self) -> None:
         self.cnt = 0
         self._rates = 0.0
         self._global: dict[str, torch.Tensor] = {}
-        self._local: dict[str, torch.Tensor] = {}
+        self._own: SiteControl[torch.Tensor] = SiteControl({})
         self._extra: Arrays = {}
         self._delta: Arrays | None = None
 
     def init(self, model: nn.Module) -> None:
         """Begin with controls of zero for the parameters of ``model``."""
         trained = ((n, param) for n, param in model.named_parameters() if param.requires_grad)
-        self._local = {name: param.detach() * 0 for name, param in trained}
-        self._global = {name: zero.clone() for name, zero in self._local.items()}
+        self._own = SiteControl({name: param.detach() * 0 for name, param in trained})
+        self._global = {name: zero.clone() for name, zero in self._own.value.items()}
+
+    def receive(self, model: FLModel, site: str) -> None:
+        """Take what a model brings: the server's controls, and what became of the last update.
+
+        ``site`` is this site's name.
+
+        Raises:
+            ValueError: a control has another shape, or there is none for any parameter.
+        """
+        controls = model.meta[AlgorithmConstants.SCAFFOLD_CTRL_GLOBAL]
+        self._own.begin(model, site)
+        self._load(cast("Mapping[str, object]", controls))
 
     def load_global_controls(self, weights: Mapping[str, object]) -> None:
         """Take the server's controls, arrays or tensors, as ``model.meta`` has them.
 
+        What became of the last update is read from the script's current model.
+
         Raises:
-            ValueError: one has another shape, or there is none for any parameter.
+            ValueError: one has another shape, there is none for any parameter, or no script calls.
         """
+        self._own.begin_script()
+        self._load(weights)
+
+    def _load(self, weights: Mapping[str, object]) -> None:
         import torch
 
-        if weights and self._local and not self._local.keys() & weights.keys():
+        known = self._own.value
+        if weights and known and not known.keys() & weights.keys():
             shown = f"{next(iter(weights))!r}, ... are controls of another model"
-            raise ValueError(f"{shown}: here are {next(iter(self._local))!r}, ...")
+            raise ValueError(f"{shown}: here are {next(iter(known))!r}, ...")
         self._global = {}
-        for name, own in self._local.items():
+        for name, own in known.items():
             if name not in weights:
                 continue  # excluded from what is averaged
             given = torch.as_tensor(weights[name], dtype=own.dtype, device=own.device)
@@ -88,10 +105,10 @@ class PTScaffoldHelper:
         Raises:
             ValueError: ``init`` was not called.
         """
-        if not self._local:
+        if not self._own.value:
             raise ValueError("call init(model) before the first round")
         self.cnt, self._rates, self._delta = 0, 0.0, None
-        return self._global, self._local
+        return self._global, dict(self._own.value)
 
     def model_update(
         self,
@@ -117,7 +134,7 @@ class PTScaffoldHelper:
         c_local_para: Mapping[str, torch.Tensor],
         model_global: nn.Module,
     ) -> None:
-        """Renew the site's control; ``model_global`` is the model as it was received.
+        """Compute the site's new control; ``model_global`` is the model as it was received.
 
         The rates of all steps count, whatever ``curr_lr``, the last one, is.
 
@@ -132,7 +149,8 @@ class PTScaffoldHelper:
             moved = (start[name].detach() - param.detach()) / self._rates
             new[name] = c_local_para[name] - c_global_para[name] + moved
             delta[name] = (new[name] - c_local_para[name]).cpu().numpy()
-        self._local, self._delta = new, {**delta, **self._extra}
+        self._own.renew(new)
+        self._delta = {**delta, **self._extra}
 
     def get_delta_controls(self) -> Arrays:
         """Return what to send: how the site's control has changed.
@@ -146,7 +164,7 @@ class PTScaffoldHelper:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the site's control, to be kept in a file where a process ends with its task."""
-        return {name: value.detach().clone() for name, value in self._local.items()}
+        return {name: value.detach().clone() for name, value in self._own.state().items()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take the control that ``state_dict`` gave, after ``init``.
@@ -154,10 +172,15 @@ class PTScaffoldHelper:
         Raises:
             ValueError: it is that of another model.
         """
-        shapes = {name: value.shape for name, value in state.items()}
-        if shapes != {name: value.shape for name, value in self._local.items()}:
-            raise ValueError(f"{len(shapes)} controls of another model, {len(self._local)} here")
-        self._local = {name: state[name].detach().to(own) for name, own in self._local.items()}
+        given, known = SiteControl.from_state(state), self._own.value
+        shapes = {name: value.shape for name, value in given.value.items()}
+        if shapes != {name: value.shape for name, value in known.items()}:
+            raise ValueError(f"{len(shapes)} controls of another model, {len(known)} here")
+        kept = {
+            name: value.detach().to(known[name.rpartition("/")[2]])
+            for name, value in given.state().items()
+        }
+        self._own = SiteControl.from_state(kept)
 
 
 def corrected(

@@ -7,18 +7,20 @@ that the model's arrays have, by layers or by paths.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from flare_async.client.scaffold_control import AlgorithmConstants, SiteControl
+from flare_async.model import FLModel
 from flare_async.transfer.keras_weights import KerasModel, places_of
 from flare_async.transfer.layers import flattened
 
 __all__ = ["ScaffoldCallback", "TFScaffoldHelper", "get_lr_values"]
 
 Array: TypeAlias = npt.NDArray[np.floating]
-Controls: TypeAlias = dict[int, Array]  # by the places of weights in ``model.weights``
+Controls: TypeAlias = dict[str, Array]  # by the places of weights in ``model.weights``
 
 
 class Variable(Protocol):
@@ -57,7 +59,7 @@ class TFScaffoldHelper:
         self.model: Model | None = None
         self._places: dict[str, int] = {}
         self._global: Controls = {}
-        self._local: Controls = {}
+        self._own: SiteControl[Array] = SiteControl({})
         self._delta: dict[str, Array] | None = None
 
     def init(self, model: Model) -> None:
@@ -65,15 +67,34 @@ class TFScaffoldHelper:
         self.model = model
         trained = {id(weight) for weight in model.trainable_weights}
         numbered = enumerate(model.weights)
-        self._local = {at: w.numpy() * 0 for at, w in numbered if id(w) in trained}
+        self._own = SiteControl({str(at): w.numpy() * 0 for at, w in numbered if id(w) in trained})
+
+    def receive(self, model: FLModel, site: str) -> None:
+        """Take what a model brings: the server's controls, and what became of the last update.
+
+        ``site`` is this site's name.
+
+        Raises:
+            ValueError: ``init`` was not called, or a control has another shape than its weight.
+            TensorFormatError: they are named as the weights of another model.
+        """
+        controls = model.meta[AlgorithmConstants.SCAFFOLD_CTRL_GLOBAL]
+        self._own.begin(model, site)
+        self._load(cast("Mapping[str, object]", controls))
 
     def load_global_controls(self, weights: Mapping[str, object]) -> None:
         """Take the server's controls, as ``model.meta`` has them.
 
+        What became of the last update is read from the script's current model.
+
         Raises:
-            ValueError: ``init`` was not called, or one has another shape than its weight.
+            ValueError: as ``receive``, or no script calls.
             TensorFormatError: they are named as the weights of another model.
         """
+        self._own.begin_script()
+        self._load(weights)
+
+    def _load(self, weights: Mapping[str, object]) -> None:
         if self.model is None:
             raise ValueError("call init(model) before the first round")
         given = flattened(weights)
@@ -84,8 +105,8 @@ class TFScaffoldHelper:
             value = np.array(given[name], dtype=own.dtype)
             if value.shape != own.shape:
                 raise ValueError(f"control {name!r} is {value.shape}, the weight is {own.shape}")
-            if at in self._local:
-                self._global[at] = value
+            if str(at) in self._own.value:
+                self._global[str(at)] = value
 
     def get_params(self) -> tuple[Controls, Controls]:
         """Begin a round; return the server's control and the site's own.
@@ -96,7 +117,7 @@ class TFScaffoldHelper:
         if self.model is None:
             raise ValueError("call init(model) before the first round")
         self.cnt, self._rates, self._delta = 0, 0.0, None
-        return self._global, self._local
+        return self._global, dict(self._own.value)
 
     def model_update(
         self, model: Model, curr_lr: object, c_global_para: Controls, c_local_para: Controls
@@ -104,7 +125,7 @@ class TFScaffoldHelper:
         """Correct the step that the optimizer has just taken with the rate ``curr_lr``."""
         rate = rate_of(curr_lr)
         for at, server in c_global_para.items():
-            weight = model.weights[at]
+            weight = model.weights[int(at)]
             weight.assign(weight.numpy() - rate * (server - c_local_para[at]))
         self.cnt += 1
         self._rates += rate
@@ -117,22 +138,23 @@ class TFScaffoldHelper:
         c_local_para: Controls,
         model_global: Model | Mapping[str, object],
     ) -> None:
-        """Renew the site's control; ``model_global`` is the model, or the params, as received.
+        """Compute the site's new control; ``model_global`` is the model, or params, as received.
 
         Raises:
             ValueError: no step was taken with a rate above 0.
         """
         if not self._rates > 0:
             raise ValueError(f"{self.cnt} steps with a rate of {curr_lr}: nothing was learnt")
-        names = {at: name for name, at in self._places.items()}
-        delta = {name: np.zeros_like(model.weights[at].numpy()) for at, name in names.items()}
+        names = {str(at): name for name, at in self._places.items()}
+        delta = {name: np.zeros_like(model.weights[int(at)].numpy()) for at, name in names.items()}
         new = dict(c_local_para)
         for at, server in c_global_para.items():
-            here, own = model.weights[at].numpy(), c_local_para[at]
-            moved = (value_of(model_global, at, names[at]) - here) / self._rates
+            here, own = model.weights[int(at)].numpy(), c_local_para[at]
+            moved = (value_of(model_global, int(at), names[at]) - here) / self._rates
             new[at] = (own - server + moved).astype(own.dtype)
             delta[names[at]] = new[at] - own
-        self._local, self._delta = new, delta
+        self._own.renew(new)
+        self._delta = delta
 
     def get_delta_controls(self) -> dict[str, Array]:
         """Return what to send: how the site's control has changed.
@@ -146,7 +168,7 @@ class TFScaffoldHelper:
 
     def state_dict(self) -> dict[str, Array]:
         """Return the site's control, to be kept in a file where a process ends with its task."""
-        return {str(at): value.copy() for at, value in self._local.items()}
+        return {name: value.copy() for name, value in self._own.state().items()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take the control that ``state_dict`` gave, after ``init``.
@@ -154,11 +176,15 @@ class TFScaffoldHelper:
         Raises:
             ValueError: it is that of another model.
         """
-        found = {at: state.get(str(at)) for at in self._local}
-        for at, value in found.items():
-            if value is None or value.shape != self._local[at].shape or len(state) != len(found):
-                raise ValueError(f"no control of this model: weight {at} is lacking, or others are")
-            self._local[at] = np.array(value, dtype=self._local[at].dtype)
+        given, known = SiteControl.from_state(state), self._own.value
+        shapes = {at: value.shape for at, value in given.value.items()}
+        if shapes != {at: value.shape for at, value in known.items()}:
+            raise ValueError(f"{len(shapes)} controls of another model, {len(known)} here")
+        kept = {
+            name: np.array(value, dtype=known[name.rpartition("/")[2]].dtype)
+            for name, value in given.state().items()
+        }
+        self._own = SiteControl.from_state(kept)
 
 
 def value_of(received: Model | Mapping[str, object], at: int, name: str) -> Array:
@@ -171,7 +197,7 @@ def value_of(received: Model | Mapping[str, object], at: int, name: str) -> Arra
 def ScaffoldCallback(scaffold_helper: TFScaffoldHelper) -> object:
     """Return a callback for ``fit`` that corrects every step, as the algorithm has it.
 
-    Make one for each round, after ``load_global_controls``.
+    Make one for each round, after ``receive`` or ``load_global_controls``.
 
     Raises:
         ValueError: the helper's ``init`` was not called.

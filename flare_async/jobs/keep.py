@@ -35,7 +35,9 @@ async def keep_run(run: Run, recipe: Recipe, store: Store, setting: Mapping[str,
         await keep_torch(store, recipe.torch_filename, run.model)
         await keep_torch(store, f"best_{recipe.torch_filename}", run.best_model)
     for name, make in recipe.files(run).items():
-        await store.write(name, [await asyncio.to_thread(make)])
+        made = await asyncio.to_thread(make)
+        await store.write(name, [made] if isinstance(made, bytes) else made)
+        del made
     if run.cause is not None and not isinstance(run.cause, FlareError):
         lines = traceback.format_exception(run.cause)
         await store.write("traceback.txt", ["".join(lines).encode()])

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from flare_async.jobs.env import Env
     from flare_async.roles.site_work import Desk
 
-__all__ = ["Recipe"]
+__all__ = ["Content", "Recipe"]
+
+Content = bytes | Sequence[bytes | memoryview]  # of a file, whole or in pieces
 
 LOADED = "a worker loads this file to find the training function and must not run it"
 GUARD = 'put the call under if __name__ == "__main__":'
@@ -47,7 +49,7 @@ class Recipe(Additions, ABC):
         """The PyTorch file that a run leaves beside its safetensors file, if any."""
         return None
 
-    def files(self, run: Run) -> Mapping[str, Callable[[], bytes]]:
+    def files(self, run: Run) -> Mapping[str, Callable[[], Content]]:
         """Return what a run leaves beside its safetensors files: names, and what makes each.
 
         They are called in threads, when the run has ended.

@@ -23,6 +23,7 @@ SECRET: Final = re.compile(
     r"|^token$|(?:^|[_.-])(?:auth|access|api|bearer|hf|refresh|session)[_-]?token$",
     re.IGNORECASE,
 )
+IN_VAIN: Final = "a site that is not to count would train in vain: leave it out of the run"
 HINT: Final = "let the site read it from its own environment or files"
 
 
@@ -57,7 +58,7 @@ def check_arguments(field: str, text: object) -> None:
 
 
 def check_weights(field: str, weights: object) -> None:
-    """Check factors of sites: finite numbers from 0 on, not all of them 0. Raises ConfigError."""
+    """Check factors of sites: finite numbers above 0. Raises ConfigError."""
     if weights is None:
         return
     if not isinstance(weights, Mapping):
@@ -65,7 +66,7 @@ def check_weights(field: str, weights: object) -> None:
     raise_found(
         field,
         [
-            ConfigError(f"{field}.{site}", value, "a finite number of at least 0 is needed")
+            ConfigError(f"{field}.{site}", value, "a finite number above 0 is needed", IN_VAIN)
             for site, value in weights.items()
             if not is_weight(value)
         ],
@@ -76,7 +77,7 @@ def is_weight(value: object) -> bool:
     """Return whether a number can weigh."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and value >= 0
+    return math.isfinite(value) and value > 0
 
 
 def secrets(field: str, value: object) -> Iterator[ConfigError]:

@@ -135,7 +135,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     try:
         if arguments and arguments[0] in COMMANDS:
             _log_to_stderr()
-            return run_named(arguments)
+            return _run_named(arguments)
         options = _parse(arguments)
         if not isinstance(options, Options):
             return 0  # --help was printed
@@ -144,9 +144,16 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except click.ClickException as exc:
         return _fail(_usage(exc), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
-        return _fail(_interrupted(), as_json=as_json)
+        return _fail(_interrupted("interrupted before the run began"), as_json=as_json)
     except Exception as exc:  # noqa: BLE001 - the outermost frame: every error becomes a status
         return _fail(failure_of(exc), as_json=as_json)
+
+
+def _run_named(arguments: Sequence[str]) -> int:
+    try:
+        return run_named(arguments)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(_interrupted("interrupted"), as_json="--json" in arguments)
 
 
 def _parse(arguments: Sequence[str]) -> Options | int | None:
@@ -226,8 +233,8 @@ def _usage(error: click.ClickException) -> Failure:
     return Failure("usage", message, hint, (), USAGE)
 
 
-def _interrupted() -> Failure:
-    return Failure("interrupted", "interrupted before the run began", "", (), INTERRUPTED)
+def _interrupted(said: str) -> Failure:
+    return Failure("interrupted", said, "", (), INTERRUPTED)
 
 
 def _log_to_stderr() -> None:

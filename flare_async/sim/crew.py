@@ -22,6 +22,7 @@ __all__ = ["AnySpawner", "Crew", "Member", "kind_of"]
 
 Workers: TypeAlias = Literal["inline", "thread", "process", "ray"]
 Kind: TypeAlias = Literal["function", "script", "trainer"]
+SEATED: Final = ("process", "ray")  # a site's number says which worker it has
 KINDS: Final[tuple[Kind, ...]] = ("function", "script", "trainer")
 AnySpawner: TypeAlias = (
     "InlineSpawner | ThreadSpawner | ProcessSpawner | RaySpawner | ScriptThreads | TrainerProcesses"
@@ -59,6 +60,8 @@ class Crew:
         self._limits = limits
         self._stack = AsyncExitStack()
         self._members: dict[Kind, Member] = {}
+        self._seats: list[Member] = []  # of functions in other processes: one worker each
+        self._index = {site: index for index, site in enumerate(works)}
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -69,6 +72,9 @@ class Crew:
                 spawner = self._spawner(kind)
                 await self._stack.enter_async_context(spawner)
                 self._members[kind] = Member(spawner, asyncio.Semaphore(spawner.slots))
+                if kind == "function" and self._workers in SEATED:
+                    gates = (asyncio.Semaphore(1) for _ in range(spawner.slots))
+                    self._seats = [Member(spawner, gate) for gate in gates]
         return self
 
     async def __aexit__(
@@ -91,8 +97,15 @@ class Crew:
         return 0 if member is None else member.spawner.slots
 
     def of(self, site: str) -> Member:
-        """Return the spawner of a site."""
-        return self._members[kind_of(self._works[site])]
+        """Return the spawner of a site.
+
+        Where a site's worker is always the same one, it waits for that one alone: in one line for
+        all workers, who waits for a busy one would keep others from an idle one.
+        """
+        kind = kind_of(self._works[site])
+        if kind == "function" and self._seats:
+            return self._seats[self._index[site] % len(self._seats)]
+        return self._members[kind]
 
     async def end_scripts(self) -> None:
         """Let scripts find that the job has ended, while what they log last can still be taken.

@@ -113,7 +113,7 @@ def controlled(model, site):
     helper.init(net)
     if "control" in site.state:
         helper.load_state_dict(site.state["control"])
-    helper.load_global_controls(model.meta["scaffold_c_global"])
+    helper.receive(model, site.name)
     controls, callback = helper.get_params(), ScaffoldCallback(helper)
     net.fit(*rows_of(site.index), batch_size=8, shuffle=False, verbose=0, callbacks=[callback])
     helper.terms_update(net, RATE, *controls, received)

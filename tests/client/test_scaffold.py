@@ -13,6 +13,7 @@ from flare_async.client.scaffold import AlgorithmConstants, PTScaffoldHelper, ge
 from flare_async.client.scaffold_tf import TFScaffoldHelper
 from flare_async.client.scaffold_tf import get_lr_values as rates_of_keras
 from flare_async.errors import TensorFormatError
+from flare_async.model import FLModel
 
 RATES = [0.1, 0.1, 0.05]
 
@@ -39,13 +40,14 @@ def test_steps_and_controls_in_torch_are_those_of_the_paper():
     helper, rng = PTScaffoldHelper(), np.random.default_rng(2)
     helper.init(net)
     own = np.zeros((1, 2))
-    for _ in range(2):
+    for number in range(2):
         sent = {name: rng.normal(size=array.shape) for name, array in net.state_dict().items()}
         received, mine = (
             copy.deepcopy(net),
             Plain(net[0].weight.detach().numpy().copy(), sent["0.weight"], own),
         )
-        helper.load_global_controls(sent)
+        meta = {AlgorithmConstants.SCAFFOLD_CTRL_GLOBAL: sent}
+        helper.receive(FLModel(current_round=number, meta=meta), "site-1")
         controls = helper.get_params()
         for rate in RATES:
             gradient = rng.normal(size=(1, 2))
@@ -216,7 +218,7 @@ def test_a_control_of_keras_survives_its_process():
     second.load_state_dict(kept)
     assert second.state_dict()["1"].tolist() == [3.0, 3.0]
     assert first.state_dict()["1"].tolist() == [0.0, 0.0]
-    with pytest.raises(ValueError, match="no control of this model"):
+    with pytest.raises(ValueError, match="1 controls of another model, 1 here"):
         second.load_state_dict({"0": np.zeros(2)})
 
 

@@ -63,6 +63,7 @@ def test_b43_a_recipe_that_does_not_fit_tells_all_that_is_wrong() -> None:
         ("aggregation_weights", {"site-1": float("nan")}, "aggregation_weights.site-1"),
         ("aggregation_weights", {"site-1": float("inf")}, "aggregation_weights.site-1"),
         ("aggregation_weights", {"site-1": -1.0}, "aggregation_weights.site-1"),
+        ("aggregation_weights", {"site-1": 0.0}, "aggregation_weights.site-1"),
         ("aggregation_weights", {"site-1": True}, "aggregation_weights.site-1"),
     ],
 )
@@ -71,7 +72,7 @@ def test_b43_what_is_no_number_is_refused(name: str, given: object, field: str) 
     with pytest.raises(ConfigError) as caught:
         recipe_of(**{name: given})
     assert caught.value.field == field
-    recipe_of(train_config={"clip": float("inf")}, aggregation_weights={"site-1": 0.0})
+    recipe_of(train_config={"clip": float("inf")}, aggregation_weights={"site-1": 0.5})
 
 
 @pytest.mark.parametrize(

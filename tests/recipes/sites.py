@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flare_async import FLModel
+from flare_async.client.scaffold_control import SiteControl
 from tests.references.regression import RATE, STEPS, descend, gradient, loss
 
 CONTROL = "scaffold_c_global"
@@ -39,12 +40,12 @@ def fair(model, site):
 def controlled(model, site):
     """Descend with SCAFFOLD's controls."""
     x, c = model.params["w"].astype(np.float64), model.meta[CONTROL]["w"].astype(np.float64)
-    own = site.state.get("own", np.zeros_like(x))
-    y = x.copy()
+    control = site.state.setdefault("control", SiteControl({"w": np.zeros_like(x)}))
+    own, y = control.begin(model, site.name)["w"], x.copy()
     for _ in range(STEPS):
         y -= RATE * (gradient(y, site.index) - own + c)
     new = own - c + (x - y) / (STEPS * RATE)
-    site.state["own"] = new
+    control.renew({"w": new})
     change = (new - own).astype(model.params["w"].dtype)
     return answer(model, y, scaffold_c_diff={"w": change})
 

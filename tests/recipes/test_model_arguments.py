@@ -47,7 +47,7 @@ def rounds_of(recipe, folder):
 @pytest.mark.parametrize("kind", [FedAvgRecipe, AsyncFedAvgRecipe])
 @pytest.mark.parametrize(
     "weights",
-    [{"site-1": weight} for weight in (-1.0, "2", None, True, float("nan"), float("inf"))]
+    [{"site-1": weight} for weight in (0, -1.0, "2", None, True, float("nan"), float("inf"))]
     + [[1.0]],
 )
 def test_a_weight_that_would_refuse_every_update_is_refused_at_once(kind, weights):

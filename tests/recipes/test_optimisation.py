@@ -143,7 +143,7 @@ class Watching:
         """Train."""
         self.received[site.round_number] = model.meta[sites.CONTROL]["w"].copy()
         result = sites.controlled(model, site)
-        self.own[site.round_number, site.index] = site.state["own"]
+        self.own[site.round_number, site.index] = site.state["control"].pending.value["w"]
         return result
 
 

@@ -13,6 +13,11 @@ CONTROLS = (
 )
 HELPER = "tests/client/test_scaffold.py::test_steps_and_controls_in_torch_are_those_of_the_paper"
 LAYERS = "tests/client/test_scaffold.py::test_steps_and_controls_by_layers_are_those_of_the_paper"
+FATES = (
+    "tests/recipes/test_scaffold.py::test_controls_sum_up_with_late_failing_and_refused_sites[flat]"
+)
+AGAIN = "tests/client/test_scaffold_control.py::test_a_task_that_comes_again_was_not_counted"
+CONTROL_MODULE = "flare_async.client.scaffold_control"
 TERM = "tests/client/test_fedprox.py"
 FEDBN = "tests/recipes/test_fedbn.py"
 RULE_MODULE = "flare_async.recipes.server_optimizers"
@@ -65,7 +70,12 @@ ROWS = {
         ),
     ),
     "scaffold": (
-        ("flare_async.recipes.scaffold", "len(average.updates) / self._sites", "1.0", CONTROLS),
+        ("flare_async.recipes.scaffold", "len(counted) / self._sites", "1.0", CONTROLS),
+        ("flare_async.recipes.scaffold", "set(average.sites)) - counted", "set())", FATES),
+        ("flare_async.recipes.scaffold", "self._counted.get(site, -1)", "number - 1", FATES),
+        (CONTROL_MODULE, "rounds.get(site, number) == number", "True", FATES),
+        (CONTROL_MODULE, "self.value = pending.value", "pass", FATES),
+        (CONTROL_MODULE, "pending.number != number and", "", AGAIN),
         (
             "flare_async.recipes.scaffold",
             "total += part *",

@@ -11,6 +11,8 @@ import pytest
 
 from tests.simulation import __main__ as command
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flare_async.testing.divergence import first_divergence, report_of, twin_of
 from flare_async.testing.federation import Crash, CutLinks, Setting
 from flare_async.testing.scenario import play
 from tests.simulation.runner import command_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 NEVER_BACK = Crash(at=1.0, host="site-1")
 HARMLESS = CutLinks(at=1.2, host="site-0")

@@ -7,6 +7,8 @@ import pytest
 from tests.simulation.dropouts import DROP_OUTS, dropping, run, told
 from tests.simulation.soak import Mark, slope, soak, soaking
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
 
 @pytest.mark.parametrize("share", DROP_OUTS)
 def test_f42_every_round_ends_whatever_part_drops_out(share):

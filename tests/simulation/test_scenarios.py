@@ -11,6 +11,8 @@ from flare_async.testing.scenario import play
 from tests.simulation.runner import one_seed, run_chunk
 from tests.simulation.scenarios import BY_NAME, SCENARIOS
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
 SEEDS = range(1000, 1004)
 
 

@@ -64,6 +64,7 @@ def test_every_point_of_the_product_is_listed_and_every_one_listed_is_there():
     assert found == set(POINTS)
 
 
+@pytest.mark.slow
 def test_all_points_strike_in_a_few_federations_and_nothing_breaks():
     """Each of them is reached by the real roles."""
     struck = Counter()

@@ -19,7 +19,7 @@ import anyio
 from flare_async.errors import RemoteProtocolError
 from flare_async.jobs.spawners.messages import MAX_MESSAGE, PREFIX, Setup, encode
 
-__all__ = ["Death", "WorkerProcess"]
+__all__ = ["Death", "WorkerProcess", "described_status"]
 
 MODULE: Final = "flare_async.jobs.spawners.worker"
 ROOT: Final = str(Path(__file__).absolute().parents[3])  # where flare_async is imported from
@@ -170,7 +170,7 @@ class WorkerProcess:
         assert self._output is not None
         await self.end(gently=True)
         code = self._transport.get_returncode()
-        return Death(_status(code), self._output.last_lines())
+        return Death(described_status(code), self._output.last_lines())
 
     async def end(self, *, gently: bool) -> None:
         """Make the process end: ask it (if ``gently``), terminate it, kill it.
@@ -212,7 +212,8 @@ class WorkerProcess:
                 os.killpg(pid, number)
 
 
-def _status(code: int | None) -> str:
+def described_status(code: int | None) -> str:
+    """Return how a process ended, in words that follow its name."""
     if code is None:
         return "does not end"
     if code >= 0:

@@ -86,16 +86,21 @@ def run(asked: Asked, results: TextIO) -> int:
 
 
 def hunt_of(asked: Asked) -> tuple[Hunt, int]:
-    """Return the hunt and the number of clients. Raises ConfigError."""
+    """Return the hunt and the number of clients; refuse what no case could play.
+
+    Raises:
+        ConfigError: the job cannot be loaded, or not with so many clients in virtual time.
+    """
     from flare_async.sim.hunt.hunter import Hunt
     from flare_async.sim.hunt.judge import Judge
-    from flare_async.sim.hunt.play import Job
+    from flare_async.sim.hunt.play import Job, check_job
     from flare_async.sim.load import loaded_recipe
 
     with loaded_recipe(asked.job, {"seed": asked.job_seed}) as found:
         clients = asked.clients or max(LEAST, found.min_clients + 1)
         may_lose = found.min_clients < clients
-    job = Job(asked.job, clients, asked.rounds, asked.job_seed)
+        job = Job(asked.job, clients, asked.rounds, asked.job_seed)
+        check_job(job, found)
     return Hunt(job, Judge(job, asked.any_order), may_lose), clients
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, TextIO
 
+from flare_async.errors import LinkLost
+from flare_async.jobs.spawners.handle import described_status
 from flare_async.sim.hunt.case import Case, drawn_case
 from flare_async.sim.hunt.judge import Finding, Judge
 from flare_async.sim.hunt.play import Job, Outcome, play_case
@@ -88,30 +91,34 @@ class Hunt:
 def in_processes(words: Sequence[str], seeds: range, processes: int) -> Iterator[Verdict]:
     """Yield the verdicts of all seeds, from as many processes as are asked for.
 
-    Each is this command with every so-manieth seed; its lines come as they are printed.
+    Each plays every so-manieth seed, and writes its lines into a file: a pipe would hold it up
+    while another one is read.
 
     Raises:
-        subprocess.CalledProcessError: one of them failed; its messages went to standard error.
+        LinkLost: one of them ended too early; its messages went to standard error.
     """
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "flare_async.sim.hunt.part", *words, *part_words(part)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for part in (seeds[at::processes] for at in range(processes))
-        if part
-    ]
+    parts = (seeds[at::processes] for at in range(processes))
     with ExitStack() as stack:
-        for process in running:
-            stack.enter_context(process)
-            stack.callback(process.kill)
-        for process in running:
-            for line in process.stdout or ():
+        running = [begun(stack, [*words, *part_words(part)]) for part in parts if part]
+        for process, lines in running:
+            if process.wait():
+                raise LinkLost(
+                    "the hunt", f"a process of it {described_status(process.returncode)}"
+                )
+            lines.seek(0)
+            for line in lines:
                 fields = json.loads(line)
                 yield Verdict(fields["seed"], fields["options"], tuple(fields["findings"]))
-            if process.wait():
-                raise subprocess.CalledProcessError(process.returncode, process.args)
+
+
+def begun(stack: ExitStack, words: Sequence[str]) -> tuple[subprocess.Popen[bytes], TextIO]:
+    """Start a part, which ends with the stack; return it and the file of its lines."""
+    file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the stack closes it
+    lines = stack.enter_context(file)
+    command = [sys.executable, "-m", "flare_async.sim.hunt.part", *words]
+    process = stack.enter_context(subprocess.Popen(command, stdout=lines))
+    stack.callback(process.kill)
+    return process, lines
 
 
 def part_words(part: range) -> list[str]:

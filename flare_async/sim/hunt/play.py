@@ -22,13 +22,14 @@ from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.run import Run
 from flare_async.jobs.work import JOB_MODULE
 from flare_async.roles.outcome import SiteStatus
-from flare_async.sim.hunt.case import Case
+from flare_async.sim.env import ignore
+from flare_async.sim.hunt.case import PLAIN, Case
 from flare_async.sim.hunt.env import HuntEnv
 from flare_async.sim.load import loaded_recipe
 from flare_async.sim.play import changed
 from flare_async.testing.loop import run_sim
 
-__all__ = ["Job", "Outcome", "play_case"]
+__all__ = ["Job", "Outcome", "check_job", "play_case"]
 
 HOUR: Final = 3600.0
 ROUND: Final = 600.0  # virtual seconds: several times what the slowest one takes
@@ -77,6 +78,16 @@ class Outcome:
             )
             for record in self.run.history.rounds
         )
+
+
+def check_job(job: Job, recipe: Recipe) -> None:
+    """Refuse what no case of the job could begin with. Raises ConfigError."""
+
+    async def begin() -> None:
+        HuntEnv(PLAIN, job.clients, job.seed, ignore).start(recipe)
+
+    recipe = changed(recipe, num_rounds=job.rounds)
+    run_sim(begin, seed=PLAIN.seed, horizon=HOUR)
 
 
 def play_case(job: Job, case: Case) -> Outcome:

@@ -10,7 +10,8 @@ from typing import Final
 
 import anyio
 
-from flare_async.errors import LocalProtocolError
+from flare_async.errors import LinkLost
+from flare_async.jobs.spawners.handle import described_status
 from flare_async.sim.loadtest.host import HostFigures
 from flare_async.sim.loadtest.setting import Hosting
 
@@ -27,7 +28,7 @@ async def host_clients(hosting: Hosting) -> HostFigures:
     after ``ENDING`` seconds.
 
     Raises:
-        LocalProtocolError: it ended otherwise; what it printed has gone to standard error.
+        LinkLost: it ended otherwise; what it printed has gone to standard error.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", MODULE, hosting.encoded()),
@@ -41,8 +42,8 @@ async def host_clients(hosting: Hosting) -> HostFigures:
             await end(process)
         raise
     if process.returncode:
-        name = f"clients {hosting.first} to {hosting.first + hosting.count - 1}"
-        raise LocalProtocolError(f"the process of {name} ended with status {process.returncode}")
+        peer = f"clients {hosting.first} to {hosting.first + hosting.count - 1}"
+        raise LinkLost(peer, f"their process {described_status(process.returncode)}")
     return HostFigures(**json.loads(printed.splitlines()[-1]))
 
 

@@ -30,7 +30,9 @@ Examples:
   python -m flare_async.sim load --join tcp://SERVER:7000 --clients 1000 --first 1001
 
 \b
-Exit status: 0 when the model is what it should be, 1 otherwise, 2 for what cannot be used."""
+Exit status: 0 when the model is what it should be (--join: no client was lost), 1 otherwise,
+2 for what cannot be used, 3 no connection, 4 clients that did not come, 6 quorum not reached,
+130 interrupted."""
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -104,9 +106,10 @@ def join(asked: Asked) -> int:
     """Host clients until the server says goodbye."""
     from flare_async.jobs.loops import new_loop
     from flare_async.sim.loadtest.host import only_warnings, serve_clients
-    from flare_async.sim.loadtest.setting import Hosting
+    from flare_async.sim.loadtest.setting import PATIENCE, Hosting
 
     only_warnings()
+    sys.stderr.write(f"joining {asked.join}: tried again for {PATIENCE:g} s\n")
     hosting = Hosting(
         address=asked.join or "",
         first=asked.first,

@@ -43,6 +43,12 @@ class LoadFigures:
         kinds = Counter(f"{one.status}: {one.code}" if one.code else str(one.status) for one in bad)
         return dict(sorted(kinds.items()))
 
+    def grown_at_hosts(self) -> float | None:
+        """Return the bytes a client; None where one process has the server and the clients."""
+        if self.setting.alone:
+            return None
+        return sum(host.grown for host in self.hosts) / self.setting.clients
+
     def document(self) -> dict[str, object]:
         """Return all figures as plain data."""
         seconds = sum(self.rounds_s)
@@ -55,7 +61,7 @@ class LoadFigures:
             "rounds": len(self.rounds_s),
             "model_bytes": self.setting.nbytes,
             "transport": self.setting.address.partition(":")[0],
-            "processes": 1 if self.setting.processes == 1 else 1 + len(self.hosts),
+            "processes": 1 if self.setting.alone else 1 + len(self.hosts),
             "connect_s": self.connect_s,
             "round_s": self.rounds_s,
             "rounds_per_s": len(self.rounds_s) / seconds if seconds else 0.0,
@@ -67,7 +73,7 @@ class LoadFigures:
             "bytes_per_s": (down + up) / seconds if seconds else 0.0,
             "server_peak_bytes": self.server_peak,
             "server_bytes_a_client": self.server_grown / clients,
-            "host_bytes_a_client": sum(host.grown for host in self.hosts) / clients,
+            "host_bytes_a_client": self.grown_at_hosts(),
             "links_cut": sum(host.cuts for host in self.hosts),
             "clients_lost": sum(host.lost for host in self.hosts),
             "tasks_ok": len(self.latencies_s),
@@ -108,7 +114,10 @@ def rate(found: Mapping[str, object]) -> str:
 def memory(found: Mapping[str, object]) -> str:
     """Return what a client takes at either side, in words."""
     server = format_bytes(number(found["server_bytes_a_client"]))
-    return f"server {server}, clients {format_bytes(number(found['host_bytes_a_client']))}"
+    clients = found["host_bytes_a_client"]
+    if clients is None:
+        return f"{server}, at the server and as a client"
+    return f"server {server}, clients {format_bytes(number(clients))}"
 
 
 def number(value: object) -> float:

@@ -26,4 +26,5 @@ def raise_file_limit(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and connections + SPARE > hard:
         hint = "use more processes, or raise the limit with ulimit -n"
-        raise ConfigError("clients", connections, f"a process may open {hard} files", hint)
+        problem = f"a process may open {hard} files, {connections + SPARE} are needed"
+        raise ConfigError("connections", connections, problem, hint)

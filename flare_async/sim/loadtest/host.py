@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
-from flare_async.errors import FlareError
+from flare_async.errors import ConfigError, FlareError
 from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.measure import peak_rss_mb, resident_bytes
 from flare_async.net.clock import LoopClock
+from flare_async.net.groups import single_error
 from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom, SystemRandom
 from flare_async.roles.client import Client
@@ -53,7 +54,8 @@ async def serve_clients(hosting: Hosting) -> HostFigures:
     Waits for tasks for ever. Cancelling says goodbye for all of them.
 
     Raises:
-        ConfigError: the certificates are not there, or the system allows too few connections.
+        ConfigError: the address or the certificates cannot be used, or the system allows too few
+            connections.
     """
     raise_file_limit(hosting.count)
     limits = load_limits(hosting.count)
@@ -68,13 +70,16 @@ async def serve_clients(hosting: Hosting) -> HostFigures:
             client = Client(seen, site, AddsOne(site, hosting.behaviour, behaviour, links))
             try:
                 await client.run(hosting.address)
+            except ConfigError:
+                raise  # which is the same for all clients
             except FlareError as exc:
                 figures.lost += 1
                 structlog.get_logger().warning("client_lost", site=site, error=str(exc))
 
-        async with asyncio.TaskGroup() as group:
-            for site in hosting.names:
-                group.create_task(serve(site), name=site)
+        with single_error():
+            async with asyncio.TaskGroup() as group:
+                for site in hosting.names:
+                    group.create_task(serve(site), name=site)
     figures.peak, figures.cuts = int(peak_rss_mb() * 1e6), links.cuts
     return figures
 

@@ -28,5 +28,9 @@ class LoopLag:
         """Measure until cancelled, which leaves nothing."""
         while True:
             due = self.clock.now() + INTERVAL
-            await anyio.sleep(INTERVAL)
-            self.seconds.append(max(0.0, self.clock.now() - due))
+            try:
+                await anyio.sleep(INTERVAL)
+            finally:  # the last one may be late as well when it is cancelled
+                late = self.clock.now() - due
+                if late >= 0:
+                    self.seconds.append(late)

@@ -21,7 +21,7 @@ async def play_load(setting: LoadSetting, messages: TextIO) -> LoadFigures:
     Waits as ``LoadServer.play`` does, and for the hosts' ends. Cancelling ends the hosts.
 
     Raises:
-        LocalProtocolError: a process of clients ended too early.
+        LinkLost: a process of clients ended too early.
         QuorumNotReached: too few clients came, or too few of their tasks ended well.
     """
     with single_error():
@@ -41,5 +41,5 @@ async def play_load(setting: LoadSetting, messages: TextIO) -> LoadFigures:
 
 async def hosted(setting: LoadSetting, hosting: Hosting) -> HostFigures:
     """Host clients in a process of their own, or in this one if there is but one."""
-    host = serve_clients if setting.processes == 1 else host_clients
+    host = serve_clients if setting.alone else host_clients
     return await host(hosting)

@@ -77,8 +77,8 @@ class LoadServer:
                 figures.rounds_s.append(clock.now() - began)
             tasks.cancel_scope.cancel()
         figures.lags_s = lag.seconds
-        figures.server_grown = max(0, resident_bytes() - before)
         figures.server_peak = int(peak_rss_mb() * 1e6)
+        figures.server_grown = max(0, figures.server_peak - before)
         figures.correct = bool((model.numpy()["w"] == setting.rounds).all())
         return figures
 
@@ -103,7 +103,7 @@ async def listening(setting: LoadSetting) -> AsyncIterator[LoadServer]:
         ConfigError: the certificates are not there, or the system allows too few connections.
         ConnectFailed: nobody can listen there.
     """
-    raise_file_limit(setting.clients)
+    raise_file_limit(setting.connections)
     limits = load_limits(setting.clients)
     network = Transports(limits, credentials_in(setting.certificates))
     async with open_context(LoopClock(), SystemRandom(), network, limits) as context:

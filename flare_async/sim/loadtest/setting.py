@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from flare_async.limits import Limits
 
-__all__ = ["Behaviour", "Hosting", "LoadSetting", "load_limits", "site_name"]
+__all__ = ["PATIENCE", "Behaviour", "Hosting", "LoadSetting", "load_limits", "site_name"]
 
 PATIENCE: Final = 300.0  # processes that share cores are slow to begin, and that is no loss
 
@@ -45,6 +45,16 @@ class LoadSetting:
     def names(self) -> tuple[str, ...]:
         """All clients' names."""
         return tuple(site_name(number) for number in range(1, self.clients + 1))
+
+    @property
+    def connections(self) -> int:
+        """How many connections the server's process has: both ends where it hosts the clients."""
+        return 2 * self.clients if self.alone else self.clients
+
+    @property
+    def alone(self) -> bool:
+        """Whether the server's process hosts the clients."""
+        return self.processes == 1
 
     def hostings(self, address: str) -> list[Hosting]:
         """Return an equal part of the clients for each process beside the server's."""

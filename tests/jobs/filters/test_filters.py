@@ -24,7 +24,7 @@ from tests.jobs.filters.functions import Adds, Doubles, mean_of, train
 from tests.recipes import pooled_sites
 
 SITES = 3
-ROOT = Path(__file__).resolve().parents[3]
+FOLDER = Path(__file__).resolve().parent
 PLACES = ("client_input", "client_output", "server_input", "server_output")
 LARGE = 1_200_000  # values: more than what is made at once
 
@@ -147,8 +147,7 @@ def test_trainer_processes_are_filtered_as_threads_are(play):
         return FedAvgRecipe(
             model={"coef": np.zeros((10, 64)), "intercept": np.zeros(10)},
             min_clients=SITES,
-            train_script=ROOT / "examples" / "filters" / "client.py",
-            train_args=f"--n_clients {SITES}",
+            train_script=FOLDER / "in_place_script.py",
             launch_external_process=external,
         )
 

@@ -17,6 +17,19 @@ from flare_async.sim.hunt.play import Job, play_case
 HERE = Path(__file__).parent
 SITES = tuple(f"site-{number}" for number in range(1, 6))
 
+FEDAVG = """
+import numpy as np
+from flare_async.recipes import FedAvgRecipe
+
+
+def train(model, site):
+    return model
+
+
+def recipe():
+    return FedAvgRecipe(model={{"w": np.zeros(3)}}, min_clients=2, {options})
+"""
+
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -96,6 +109,44 @@ def test_even_seeds_are_calm_and_odd_ones_are_not():
     assert not any(case.crash for case in cases[:51])
     assert any(case.crash for case in cases[51:])
     assert any(case.relays for case in cases)
+
+
+def test_links_fail_in_no_way_that_costs_an_update():
+    """Flipped bits do: in a message nothing but TLS finds them."""
+    cases = [drawn_case(seed, SITES, may_lose=False) for seed in range(1, 2000, 2)]
+    kinds = {type(fault).__name__ for case in cases for fault in case.faults}
+    assert kinds == {"Cut", "Delay", "Freeze", "ResetInFrame", "Slice"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "said"),
+    [
+        ('train_script="client.py"', (), "no script runs in virtual time"),
+        ("train=train", ("--clients", "1"), "exceeds the 1 clients"),
+        ('train=train, per_site_config={"x": {}}', (), "no such sites"),
+    ],
+)
+def test_what_no_case_can_play_is_told_at_once(tmp_path, capsys, options, words, said):
+    """Before a process is started, as a configuration error."""
+    job = tmp_path / "job.py"
+    (tmp_path / "client.py").write_text("")
+    job.write_text(FEDAVG.format(options=options.replace("client.py", f"{tmp_path}/client.py")))
+    assert run_command_line(["hunt", str(job), *words]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_a_part_may_say_more_than_a_pipe_holds(job_file, capsys):
+    """Findings of many lines; a part that dies is an error, not a bug."""
+    more = "\n\ndef check(run):\n    raise ValueError('x' * 60_000)\n"
+    words = ["hunt", str(job_file("Adding", more)), "--seeds", "6", "--clients", "5", "--json"]
+    assert run_command_line(words) == 1
+    assert len(json.loads(capsys.readouterr().out)["failing"]) == 6
+    died = job_file("Adding", "\n\ndef check(run):\n    import os\n    os._exit(9)\n")
+    assert run_command_line(["hunt", str(died), "--seeds", "2", "--clients", "5"]) == 3
+    assert "a process of it exited with status 9" in capsys.readouterr().err
 
 
 @pytest.mark.slow
