@@ -29,7 +29,7 @@ from flare_async.testing.trainer import TrainerModel
 __all__ = ["Case", "play_case", "rows_of"]
 
 TARGET_S: Final = 60.0
-CREDIT: Final = 1024 * MIB  # of a relay: enough for whole frames to hundreds of sites at once
+CREDIT: Final = 4096 * MIB  # of a relay: enough for whole frames to hundreds of sites at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,5 +204,6 @@ class ModelRecipe(ModelArguments):
     def _let_go_of_arrays(self) -> None:
         # ``initial`` is a copy; the caller's own arrays need not live as long as the recipe.
         given = self.model
-        if isinstance(given, Mapping) and all(isinstance(a, np.ndarray) for a in given.values()):
+        arrays = given.values() if isinstance(given, Mapping) else [given]
+        if all(isinstance(array, np.ndarray) for array in arrays):
             self.model = FirstArrays(self._first)

@@ -49,6 +49,7 @@ class PeerPlay:
         self.holders = Holders(cohort.server)
         self._last = ""  # who aggregated last
         self.judged: dict[int, int] = {}  # versions as they are held, by the judge's numbers
+        self._some = recipe.clients_per_round is not None  # of the sites train: none is missed
         self._untidy: set[str] = set()  # who may hold what nobody needs
 
     def here(self) -> tuple[str, ...]:
@@ -61,17 +62,20 @@ class PeerPlay:
         return {site: AWAY for site in self.cohort.sites if site not in here}
 
     async def standing(self, version: int) -> int:
-        """Return the newest version up to ``version`` that is still held, the best one twice.
+        """Return the newest version up to ``version`` that is still held; waits as ``doubled``."""
+        await self._look_after_best()
+        return self.holders.standing(version)
 
-        A best one that is lost is so no more: its number may be another model's soon. Waits as
-        ``doubled``.
+    async def _look_after_best(self) -> None:
+        """Have two sites hold the best version; one that is lost is the best no more.
+
+        Its number may be another model's soon.
         """
         best = self._best()
         if best and not (self.holders.living(best) and await self.doubled(best)):
             log.warning("best_model_lost", version=best)
             models = self.cohort.history.models
             models[:] = [replace(model, best=False) for model in models]
-        return self.holders.standing(version)
 
     async def validated(self, number: int, version: int, total: int) -> None:
         """Have all sites evaluate a version, and judge it; waits as ``aggregated``.
@@ -99,7 +103,7 @@ class PeerPlay:
         Raises:
             QuorumNotReached: too few sites did their part, or no site was left to aggregate.
         """
-        failures = {site: AWAY for site in self.cohort.sites if site not in sites}
+        failures = {} if self._some else self.away()
         self._record_failures(task.number, failures)
         meta = {**self.needing(version), **named(sites)}
         for site in self._drawn(task.number, sites):
@@ -200,7 +204,7 @@ class PeerPlay:
         Raises:
             QuorumNotReached: fewer sites than ``min_clients`` have done so.
         """
-        last = await self.standing(last)
+        await self._look_after_best()
         best, sites = self._best(), self.here()
         meta = self.holders.facts(last, "last")
         both = meta if best is None else {**meta, **self.holders.facts(best, "best")}

@@ -39,7 +39,7 @@ class SwarmPlay(PeerPlay):
         """
         number = await self._rounds(0)
         while not await self.doubled(number):  # its only holder is lost: the round is repeated
-            number = await self._rounds(number)
+            number = await self._rounds(await self.standing(number))
         if self._recipe.evaluate is not None:
             await self.validated(number, number, self._recipe.num_rounds)
         await self.keep(number)

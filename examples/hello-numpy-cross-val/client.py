@@ -17,7 +17,10 @@ def main() -> None:
     flare.init()
     number = float(flare.get_site_name().rpartition("-")[2])
     while flare.is_running():
-        received = flare.receive().params[KEY]
+        model = flare.receive()
+        if model is None or model.params is None:
+            break  # the job has ended
+        received = np.asarray(model.params[KEY])
         if flare.is_train():
             metrics = {"weight_mean": received.mean()}
             flare.send(FLModel(params={KEY: received + number}, metrics=metrics))

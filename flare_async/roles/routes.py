@@ -50,6 +50,7 @@ class Route:
         hops = given.hops or HOPS
         options = dataclasses.replace(given, destination=self.peer, hops=hops)
         channel = self.via.open(topic, header, options)
+        channel.origin = self.peer  # in errors: the other side is the site, not who passes it on
         self._opened[channel.id] = channel
         return channel
 

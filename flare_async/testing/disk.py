@@ -136,6 +136,11 @@ class SimDisk:
         data = self._found(name)
         return self._flipped(data) if self.flips and self._dice.random() < self.flips else data
 
+    def remove(self, name: str) -> None:
+        """Delete a file at once and for good; harmless where there is none."""
+        self.files.pop(name, None)
+        self._kept.pop(name, None)
+
     def rot(self, name: str) -> None:
         """Flip one bit of a stored file for good; where, the dice say. Raises WorkspaceError."""
         data = self._flipped(self._found(name))

@@ -107,7 +107,8 @@ def test_a_holder_that_is_lost_is_replaced_by_who_holds_the_model_too(sim):
     assert len(models) == 3
     assert all(model == models[0] for model in models)
     assert {record.number for record in history.rounds} == {0, 1, 2, 3}
-    assert not [line for line in logs if line["event"] == "swarm_models_not_kept"]
+    [line] = [line for line in logs if line["event"] == "swarm_models_not_kept"]
+    assert list(line["sites"]) == losing.lost
 
 
 def test_the_last_model_is_made_again_when_its_only_holder_is_lost(sim):

@@ -30,7 +30,8 @@ from tests.simulation.runner import quiet
 
 __all__ = ["Mark", "slope", "soak", "soaking"]
 
-LIMITS = dataclasses.replace(SMALL, heartbeat_interval=10, session_grace=60, channels=512)
+# A session remembers how its last ``channels`` ended, so what it holds grows until these are full.
+LIMITS = dataclasses.replace(SMALL, heartbeat_interval=10, session_grace=60, channels=256)
 ROUND_SECONDS = 3.0  # about; what goes wrong is spread over them
 EVENTS = 0.1  # of the kinds below, a second
 MARKS = 50  # rounds between two looks at the process

@@ -150,3 +150,15 @@ def test_a_disk_that_cannot_be_is_refused(sim, wrong):
         return True
 
     assert sim(main)
+
+
+def test_a_file_that_was_removed_does_not_come_back_with_a_crash():
+    """Nor does removing one that was never there harm."""
+
+    async def use(disk):
+        await disk.write("old", [b"abc"])
+        await disk.write("new", [b"def"])
+        disk.remove("old")
+        disk.remove("never")
+
+    assert all(files == {"new": b"def"} for files in after_crash(use))

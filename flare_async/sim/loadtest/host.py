@@ -23,7 +23,7 @@ from flare_async.net.groups import single_error
 from flare_async.net.registry import Transports
 from flare_async.net.rng import SeededRandom, SystemRandom
 from flare_async.roles.client import Client
-from flare_async.roles.context import open_context
+from flare_async.roles.context import Context, open_context
 from flare_async.sim.loadtest.certificates import credentials_in
 from flare_async.sim.loadtest.files import raise_file_limit
 from flare_async.sim.loadtest.setting import Hosting, load_limits
@@ -62,26 +62,31 @@ async def serve_clients(hosting: Hosting) -> HostFigures:
     links = Links(Transports(limits, credentials_in(hosting.certificates)))
     figures = HostFigures(hosting.count, base=resident_bytes())
     random = SystemRandom()  # back-off and tokens; behaviour has a seed of its own
-    behaviour = SeededRandom(hosting.behaviour.seed)
-    async with open_context(LoopClock(), random, links.network, limits) as context:
-
-        async def serve(site: str) -> None:
-            seen = dataclasses.replace(context, network=SiteLinks(links, site))
-            client = Client(seen, site, AddsOne(site, hosting.behaviour, behaviour, links))
-            try:
-                await client.run(hosting.address)
-            except ConfigError:
-                raise  # which is the same for all clients
-            except FlareError as exc:
-                figures.lost += 1
-                structlog.get_logger().warning("client_lost", site=site, error=str(exc))
-
-        with single_error():
-            async with asyncio.TaskGroup() as group:
-                for site in hosting.names:
-                    group.create_task(serve(site), name=site)
+    with single_error():
+        async with open_context(LoopClock(), random, links.network, limits) as context:
+            await serve_all(hosting, context, links, figures)
     figures.peak, figures.cuts = int(peak_rss_mb() * 1e6), links.cuts
     return figures
+
+
+async def serve_all(hosting: Hosting, context: Context, links: Links, figures: HostFigures) -> None:
+    """Run each client in a task of its own, and count those that are lost. Waits as they do."""
+    behaviour = SeededRandom(hosting.behaviour.seed)
+
+    async def serve(site: str) -> None:
+        seen = dataclasses.replace(context, network=SiteLinks(links, site))
+        client = Client(seen, site, AddsOne(site, hosting.behaviour, behaviour, links))
+        try:
+            await client.run(hosting.address)
+        except ConfigError:
+            raise  # which is the same for all clients
+        except FlareError as exc:
+            figures.lost += 1
+            structlog.get_logger().warning("client_lost", site=site, error=str(exc))
+
+    async with asyncio.TaskGroup() as group:
+        for site in hosting.names:
+            group.create_task(serve(site), name=site)
 
 
 def only_warnings() -> None:

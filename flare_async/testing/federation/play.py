@@ -250,7 +250,7 @@ class Federation:
         head = json.dumps({"number": number, "trial": trial, "sites": sites}).encode()
         data = [head, b"\n", *(bytes(view) for view in after.values())]
         await self._disk.write(f"{ROUND}{number:06d}", data)
-        self._disk.files.pop(f"{ROUND}{number - KEPT_ROUNDS:06d}", None)
+        self._disk.remove(f"{ROUND}{number - KEPT_ROUNDS:06d}")
         expected = brief(mean_of(before, sites, number)) if sites else ""
         self.evidence.kept.append(Kept(number, trial, sites, brief(before), brief(after), expected))
         self.evidence.tell(self._world.clock.now(), f"round {number} try {trial} is kept")

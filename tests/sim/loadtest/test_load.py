@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flare_async.errors import ConfigError
 from flare_async.net.rng import SeededRandom
 from flare_async.sim.cli import run_command_line
+from flare_async.sim.loadtest.figures import LoadFigures
 from flare_async.sim.loadtest.files import raise_file_limit
+from flare_async.sim.loadtest.host import HostFigures
 from flare_async.sim.loadtest.setting import Behaviour, LoadSetting
 
 CLIENTS, ROUNDS, NBYTES = 12, 2, 4000
@@ -21,6 +28,16 @@ pytestmark = pytest.mark.timeout(60)
 
 def command(*words):
     return [sys.executable, "-m", "flare_async.sim", "load", *words]
+
+
+def child_of(pid):
+    """Return the child of a process; waits until there is one that runs its own program."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while True:
+        for child in children.read_text().split():
+            if b"loadtest.host" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        time.sleep(0.01)
 
 
 def load(tmp_path, *words):
@@ -120,6 +137,66 @@ def test_more_connections_than_the_system_allows_are_refused():
     """Before the first of them."""
     with pytest.raises(ConfigError, match="a process may open"):
         raise_file_limit(10**9)
+
+
+def test_one_process_has_both_ends_of_every_connection():
+    """So it needs a file for each of them."""
+    setting = LoadSetting(clients=10, rounds=1, nbytes=4, address="tcp://x:1", processes=1)
+    assert setting.connections == 20
+    assert replace(setting, processes=2).connections == 10
+
+
+@pytest.mark.slow
+def test_too_few_files_for_both_ends_are_told_at_once(tmp_path):
+    """And not after the patience with clients that cannot come."""
+    words = command("--clients", "180", "--processes", "1", "--workspace", str(tmp_path))
+    limited = ("import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)); "
+               "os.execv(sys.executable, sys.argv[1:])")  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *words], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "a process may open 300 files, 460 are needed" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["nonsense", "tls://127.0.0.1:9"])
+def test_what_no_client_can_join_is_told_once(capsys, address):
+    """However many clients there are."""
+    assert run_command_line(["load", "--join", address, "--clients", "50"]) == 2
+    assert capsys.readouterr().err.count("error:") == 1
+
+
+def test_memory_of_a_process_is_counted_once():
+    """A process that is server and clients grows by both; nobody knows by which."""
+    setting = LoadSetting(clients=10, rounds=1, nbytes=4, address="tcp://x:1", processes=1)
+    host = HostFigures(10, base=1000, peak=3000)
+    figures = LoadFigures(setting, server_grown=5000, hosts=[host])
+    alone, shared = (
+        figures.document(),
+        LoadFigures(replace(setting, processes=2), server_grown=5000, hosts=[host]).document(),
+    )
+    assert (alone["server_bytes_a_client"], alone["host_bytes_a_client"]) == (500, None)
+    assert (shared["server_bytes_a_client"], shared["host_bytes_a_client"]) == (500, 200)
+    assert dict(figures.rows())["memory a client"] == "500 B, at the server and as a client"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGKILL, 3, "was killed by signal 9")],
+)
+def test_an_end_from_outside_leaves_no_process(tmp_path, number, status, said):
+    """Ctrl-C for the server, and a kill for the process of its clients."""
+    words = ("--clients", "6", "--rounds", "1000", "--train-time", "100ms")
+    server = subprocess.Popen(
+        command(*words, "--workspace", str(tmp_path)), stderr=subprocess.PIPE, text=True
+    )
+    host = child_of(server.pid)
+    os.kill(server.pid if number == signal.SIGINT else host, number)
+    printed = server.communicate(timeout=40)[1]
+    assert (server.returncode, said in printed) == (status, True), printed
+    assert not Path(f"/proc/{host}").exists()
 
 
 @pytest.mark.parametrize(
