@@ -4,8 +4,7 @@ Three tasks at most. First each site tells its features. Then it tells count, fa
 standard deviation, minimum, maximum and a digest for quantiles: what needs nothing of other sites.
 With the mean m of all n values and their range it then tells its part of the variance,
 sum((x - m)**2) / (n - 1), and its histogram. ``statistics.pooled`` has the arithmetic. Quantiles
-are those of merged t-digests (Dunning and Ertl, arXiv:1902.04023). Cleansers at the site decide
-what leaves it.
+are those of merged t-digests (Dunning and Ertl, arXiv:1902.04023). Cleansers decide what leaves.
 """
 
 from __future__ import annotations
@@ -20,11 +19,13 @@ import numpy as np
 from flare_async.errors import ConfigError, StartFailed, TensorFormatError, UpdateRefused
 from flare_async.jobs.cohort import JobCohort
 from flare_async.jobs.filters.kept import KeptUpdates
+from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.recipe import Recipe, positive
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.work import Work
 from flare_async.recipes.statistics.cleansers import Privacy, check_range
 from flare_async.recipes.statistics.configs import StatisticConfigs, Wanted
+from flare_async.recipes.statistics.demand import demand_of_statistics
 from flare_async.recipes.statistics.digest import check_library
 from flare_async.recipes.statistics.generator import Statistics
 from flare_async.recipes.statistics.output import Output
@@ -97,9 +98,8 @@ class FedStatsRecipe(Recipe):
         if isinstance(self.sites, str) or not self.sites or len(set(self.sites)) < len(self.sites):
             raise ConfigError("sites", self.sites, "a list of different names is needed")
         self.min_clients = self.min_clients or len(self.sites)
-        if positive("min_clients", self.min_clients) > len(self.sites):
-            problem = f"exceeds the {len(self.sites)} sites"
-            raise ConfigError("min_clients", self.min_clients, problem)
+        if positive("min_clients", self.min_clients) > (count := len(self.sites)):
+            raise ConfigError("min_clients", self.min_clients, f"exceeds the {count} sites")
 
     def check_sites(self, sites: Sequence[str]) -> None:
         """Refuse sites that do not exist. Raises ConfigError."""
@@ -110,6 +110,11 @@ class FedStatsRecipe(Recipe):
     def work(self, site: str) -> Work:
         """Return the function that answers with the generator."""
         return Work(self._train)
+
+    def demand(self) -> ModelDemand:
+        """Return room for as many features as ``max_feature_bytes`` can name."""
+        room = (self.max_feature_bytes, self.max_centroids)
+        return demand_of_statistics(self._wanted, *room, self.filters)
 
     async def coordinate(self, cohort: JobCohort) -> None:
         """Ask the sites and write what they say; a site that is lost is not asked again."""

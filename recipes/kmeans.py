@@ -23,8 +23,7 @@ from flare_async.errors import ConfigError
 from flare_async.jobs.companions import Companion, plain_params
 from flare_async.jobs.memory_demand import ModelDemand
 from flare_async.jobs.models import load_model
-from flare_async.jobs.recipe import positive
-from flare_async.jobs.recipe import Content
+from flare_async.jobs.recipe import Content, positive
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import slots

@@ -25,6 +25,7 @@ from flare_async.jobs.run import Run
 from flare_async.jobs.work import Framework
 from flare_async.recipes.algorithm import Algorithm
 from flare_async.recipes.fedavg import FedAvgRecipe
+from flare_async.recipes.first_model import FirstArrays
 from flare_async.roles.messages import Scalar
 from flare_async.transfer.capture import Array
 from flare_async.transfer.tensors import TensorSet
@@ -74,6 +75,8 @@ class SklearnFedAvgRecipe(FedAvgRecipe):
             problem = "is a joblib file: reading one runs what is in it"
             raise ConfigError("model_path", str(self.model_path), problem, "use safetensors")
         super().__post_init__()
+        if self.model is None and any(map(is_array, (self.model_params or {}).values())):
+            self.model, self.model_params = FirstArrays(self._first), self.settled
 
     @property
     def settled(self) -> dict[str, Scalar]:

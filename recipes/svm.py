@@ -20,8 +20,7 @@ import numpy as np
 from flare_async.errors import ConfigError
 from flare_async.jobs.companions import plain_params
 from flare_async.jobs.memory_demand import ModelDemand
-from flare_async.jobs.recipe import positive
-from flare_async.jobs.recipe import Content
+from flare_async.jobs.recipe import Content, positive
 from flare_async.jobs.recipe_arguments import recipe_arguments
 from flare_async.jobs.run import Run
 from flare_async.jobs.slots import slots

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -20,12 +19,6 @@ T = TypeVar("T")
 # Neither may depend on what else the machine does: an example and its making may take any time.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
-
-
-def pytest_collection_finish() -> None:
-    """Let no collection of garbage look again at what pytest keeps: half a million objects."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -172,15 +172,7 @@ class PTScaffoldHelper:
         Raises:
             ValueError: it is that of another model.
         """
-        given, known = SiteControl.from_state(state), self._own.value
-        shapes = {name: value.shape for name, value in given.value.items()}
-        if shapes != {name: value.shape for name, value in known.items()}:
-            raise ValueError(f"{len(shapes)} controls of another model, {len(known)} here")
-        kept = {
-            name: value.detach().to(known[name.rpartition("/")[2]])
-            for name, value in given.state().items()
-        }
-        self._own = SiteControl.from_state(kept)
+        self._own = self._own.taking(state, lambda value, own: value.detach().to(own))
 
 
 def corrected(

@@ -10,7 +10,7 @@ was. A site that is not named was counted whenever it was asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -108,6 +108,24 @@ class SiteControl(Generic[V]):
         if pending:
             made.renew({name: pending[name] for name in made.value if name in pending})
         return made
+
+    def taking(self, state: Mapping[str, V], like: Callable[[V, V], V]) -> SiteControl[V]:
+        """Return the control that a state is of; ``like`` makes a value as one of ours is.
+
+        Raises:
+            ValueError: it is that of another model.
+        """
+        given = self.from_state(state)
+        found, known = shapes_of(given.value), shapes_of(self.value)
+        if found != known:
+            raise ValueError(f"{len(found)} controls of another model, {len(known)} here")
+        kept = {n: like(v, self.value[n.rpartition("/")[2]]) for n, v in given.state().items()}
+        return self.from_state(kept)
+
+
+def shapes_of(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the shapes of arrays or tensors; other values have none."""
+    return {name: getattr(value, "shape", None) for name, value in values.items()}
 
 
 def was_counted(model: FLModel, site: str, number: int) -> bool:

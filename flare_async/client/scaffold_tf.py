@@ -176,15 +176,7 @@ class TFScaffoldHelper:
         Raises:
             ValueError: it is that of another model.
         """
-        given, known = SiteControl.from_state(state), self._own.value
-        shapes = {at: value.shape for at, value in given.value.items()}
-        if shapes != {at: value.shape for at, value in known.items()}:
-            raise ValueError(f"{len(shapes)} controls of another model, {len(known)} here")
-        kept = {
-            name: np.array(value, dtype=known[name.rpartition("/")[2]].dtype)
-            for name, value in given.state().items()
-        }
-        self._own = SiteControl.from_state(kept)
+        self._own = self._own.taking(state, lambda value, own: np.array(value, dtype=own.dtype))
 
 
 def value_of(received: Model | Mapping[str, object], at: int, name: str) -> Array:

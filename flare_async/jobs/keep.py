@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import platform
 import traceback
@@ -15,6 +14,7 @@ from flare_async import __version__
 from flare_async.errors import FlareError
 from flare_async.jobs.conducting import cause_of
 from flare_async.jobs.history import finite
+from flare_async.jobs.pieces import Pieces
 from flare_async.jobs.run import Run
 from flare_async.ports import Store
 from flare_async.transfer.tensors import TensorSet
@@ -77,9 +77,9 @@ async def keep_torch(store: Store, name: str, model: TensorSet | None) -> None:
         return
     import torch
 
-    def encode() -> memoryview:
-        buffer = io.BytesIO()
-        torch.save({"model": model.torch()}, buffer)
-        return buffer.getbuffer()
+    def encode() -> list[bytes | memoryview]:
+        file = Pieces(model[name] for name in model)
+        torch.save({"model": model.torch()}, file)
+        return file.chunks
 
-    await store.write(name, [await asyncio.to_thread(encode)])
+    await store.write(name, await asyncio.to_thread(encode))

@@ -59,8 +59,8 @@ class Pieces(io.RawIOBase):
 
 def is_prefix(view: memoryview, whole: memoryview) -> bool:
     """Return whether ``whole`` begins with the bytes of ``view``."""
-    if view.nbytes > whole.nbytes:
-        return False
+    if view.nbytes > whole.nbytes or bytes(view[:SMALL]) != bytes(whole[: min(SMALL, view.nbytes)]):
+        return False  # most that differ do so at once
     pairs = ((view[at : at + MIB], whole[at : at + MIB]) for at in range(0, view.nbytes, MIB))
     return all(
         np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)[: one.nbytes])

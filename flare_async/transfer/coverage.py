@@ -66,6 +66,8 @@ class Coverage:
 
     def remove(self, start: int, end: int) -> None:
         """Forget that any byte of a range has arrived."""
+        if start == end:
+            return  # else a range around this point would be two that touch
         kept = []
         for begin, stop in zip(self._starts, self._ends, strict=True):
             kept += [(begin, min(stop, start)), (max(begin, end), stop)]

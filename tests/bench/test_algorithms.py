@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)  # torch alone takes seconds to import
 FEDBUFF = {"rate": 0.1, "server_rate": 1.0}
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_every_algorithm_has_its_accuracies_and_the_picture_is_drawn(tmp_path: Path) -> None:
     """Two rounds of one seed: mean, smallest and largest are the same."""
     picture = tmp_path / "curves.png"
@@ -75,7 +75,7 @@ def test_a_point_that_fails_is_never_chosen(tmp_path: Path) -> None:
     assert grid.outcomes["FedAvg"] == outcomes
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_point_whose_run_fails_has_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate that leads to infinite weights is refused by the recipe, and told as such."""
     monkeypatch.setattr("bench.algorithms_grid.GRIDS", {"FedAvg": [{"rate": 1e38}]})

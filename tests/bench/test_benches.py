@@ -48,8 +48,8 @@ WAYS = {"channel", "upload", "verified"}
     ("transport", "reference", "targets"),
     [
         ("tcp", "raw beside it", [0.85, 0.6]),
-        ("tls", "raw beside it", [0.85]),
-        ("ws", "tcp beside it", [0.6, 0.4]),
+        pytest.param("tls", "raw beside it", [0.85], marks=pytest.mark.sweep),
+        pytest.param("ws", "tcp beside it", [0.6, 0.4], marks=pytest.mark.sweep),
     ],
 )
 def test_throughput_compares_every_way_with_the_run_beside_it(
@@ -115,7 +115,7 @@ def test_latency_measures_three_cases_and_judges_them_by_each_other() -> None:
     assert {"idle beside it", "under bulk beside it"} <= {row["reference"] for row in judged}
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_latency_compares_the_others_with_and_without_a_stopped_peer() -> None:
     """A process that has stopped itself in the middle of a pull is among the readers."""
     words = ("--only", "beside", "--pairs", "1", "--each", "8MiB", "--transport", "unix")
@@ -126,7 +126,9 @@ def test_latency_compares_the_others_with_and_without_a_stopped_peer() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["unix", "tls", "wss"])
+@pytest.mark.parametrize(
+    "transport", ["unix", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("tls", "wss"))]
+)
 def test_fanout_measures_both_sides_of_a_connection(transport: str) -> None:
     """Connecting and pulling have their costs, memory stands beside the target where one is."""
     words = ("--connections", "4", "--bytes", "10KB", "--transport", transport)
@@ -142,7 +144,7 @@ def test_fanout_measures_both_sides_of_a_connection(transport: str) -> None:
     assert targets == ({110.0} if transport == "tls" else set())
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_fanout_tells_which_files_allocate() -> None:
     """The product's own files are among those that a connection allocates in."""
     rows = rows_of("bench.fanout", "--connections", "4", "--bytes", "10KB", "--objects")

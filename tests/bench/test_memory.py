@@ -35,7 +35,7 @@ def test_memory_measures_server_and_clients() -> None:
     assert value_of(rows, "server: shared after") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_slope_is_that_of_server_and_steepest_client() -> None:
     """Two rows have a target."""
     words = ("--clients", "1", "--bytes", "1MB", "--slope", "--rounds", "4", "--warm", "1")

@@ -71,7 +71,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ours", "ours, deployed"])
+@pytest.mark.parametrize("name", ["ours", pytest.param("ours, deployed", marks=pytest.mark.sweep)])
 def test_our_own_programs_pass_their_check(tmp_path: Path, name: str) -> None:
     """The same programs that stand beside the peers."""
     exchange = Exchange(2, 2, 1_000_000, 60.0, tmp_path, tmp_path)

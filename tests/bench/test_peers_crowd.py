@@ -46,7 +46,11 @@ def test_a_failed_peer_has_no_ratio() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [("--work", "add", "--workers", "inline"), ("--work", "sgd", "--workers", "inline")]
+    "options",
+    [
+        ("--work", "add", "--workers", "inline"),
+        pytest.param(("--work", "sgd", "--workers", "inline"), marks=pytest.mark.sweep),
+    ],
 )
 def test_our_programs_pass_their_check(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Each adds one a round, and is checked for it."""

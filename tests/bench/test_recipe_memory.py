@@ -49,7 +49,7 @@ def test_the_column_has_what_was_measured(row: str) -> None:
         assert re.search(rf"(?<![\d.]){re.escape(first(found[name]))}(?!\d)", cell), name
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.timeout(120)
 def test_a_server_that_evaluates_holds_less_than_one_that_sums() -> None:
     """Models below 64 MB are summed in float64: the first, the current one, and two for the sum."""

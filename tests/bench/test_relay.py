@@ -9,7 +9,9 @@ from tests.bench.test_benches import rows_of, value_of
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("mode", "egress"), [("splice", 8.0), ("cache", 1.0)])
+@pytest.mark.parametrize(
+    ("mode", "egress"), [pytest.param("splice", 8.0, marks=pytest.mark.sweep), ("cache", 1.0)]
+)
 def test_a_relay_grows_by_its_windows_and_a_cache_asks_once(mode: str, egress: float) -> None:
     """64 MB to 8 clients over tcp, each role in a process of its own."""
     words = ("--bytes", "64MB", "--mode", mode, "--cache", "64MB")
@@ -19,7 +21,7 @@ def test_a_relay_grows_by_its_windows_and_a_cache_asks_once(mode: str, egress: f
     assert found == egress if mode == "splice" else 1.0 <= found <= 1.1
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.timeout(120)
 def test_the_parent_of_a_relay_that_adds_pulls_one_update() -> None:
     """8 clients bring 64 MB each; the server pulls 64 MB."""

@@ -30,7 +30,7 @@ def test_other_bits_are_told():
     assert rows_of("case", figures(7.0), pairs)[-1].value == 0
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.timeout(120)
 def test_processes_give_the_bits_of_inline():
     """With the sites that the bench trains."""

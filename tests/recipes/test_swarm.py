@@ -190,6 +190,7 @@ def test_models_are_evaluated_across_sites_as_after_fedavg(tmp_path):
         ({"expected_data_kind": "METRICS"}, "expected_data_kind"),
         ({"pipe_type": "shell_pipe"}, "pipe_type"),
         ({"do_cross_site_eval": True}, "evaluate"),
+        ({"do_cross_site_eval": True, "evaluate": accuracy, "staging": "repull"}, "staging"),
     ],
 )
 def test_what_cannot_be_used_is_refused(options, field):

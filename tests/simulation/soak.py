@@ -30,8 +30,9 @@ from tests.simulation.runner import quiet
 
 __all__ = ["Mark", "slope", "soak", "soaking"]
 
-# A session remembers how its last ``channels`` ended, so what it holds grows until these are full.
-LIMITS = dataclasses.replace(SMALL, heartbeat_interval=10, session_grace=60, channels=256)
+# A session remembers how its channels ended, up to ``channels`` of them, until an idle link has
+# asked: with short beats that is soon, and memory is level after a few rounds.
+LIMITS = dataclasses.replace(SMALL, session_grace=60, channels=256)
 ROUND_SECONDS = 3.0  # about; what goes wrong is spread over them
 EVENTS = 0.1  # of the kinds below, a second
 MARKS = 50  # rounds between two looks at the process

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flare_async.errors import TransferError
@@ -192,6 +192,7 @@ def test_adopted_updates_are_read_as_they_are():
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 40)), max_size=12))
+@example([(True, 0, 2), (False, 1, 1), (True, 0, 2)])
 def test_coverage_forgets_what_it_is_told_to(steps):
     """It agrees with a set of bytes, whatever was added and removed."""
     coverage, expected = Coverage(40), set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import suppress
 from typing import Final
@@ -31,7 +32,7 @@ async def host_clients(hosting: Hosting) -> HostFigures:
         LinkLost: it ended otherwise; what it printed has gone to standard error.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", MODULE, hosting.encoded()),
+        *(sys.executable, "-m", MODULE, hosting.encoded(), str(os.getpid())),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )

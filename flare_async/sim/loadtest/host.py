@@ -1,7 +1,7 @@
-"""One process of clients: ``python -m flare_async.sim.loadtest.host HOSTING``.
+"""One process of clients: ``python -m flare_async.sim.loadtest.host HOSTING PARENT``.
 
 It prints one JSON line: its memory before the clients and at its largest, and what they went
-through. It ends when the server says goodbye to all of them.
+through. It ends when the server says goodbye to all of them, or with its parent.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import structlog
 from flare_async.errors import ConfigError, FlareError
 from flare_async.jobs.loops import calm_collector, new_loop
 from flare_async.jobs.measure import peak_rss_mb, resident_bytes
+from flare_async.jobs.spawners.platform import die_with_parent
 from flare_async.net.clock import LoopClock
 from flare_async.net.groups import single_error
 from flare_async.net.registry import Transports
@@ -100,7 +101,9 @@ def only_warnings() -> None:
 def main() -> None:
     """Serve as the command line says."""
     only_warnings()
-    hosting = Hosting.decoded(sys.argv[1])
+    hosting, parent = Hosting.decoded(sys.argv[1]), int(sys.argv[2])
+    if not die_with_parent(parent):
+        return
     with calm_collector(), asyncio.Runner(loop_factory=new_loop) as runner:
         figures = runner.run(serve_clients(hosting))
     sys.stdout.write(json.dumps(asdict(figures)) + "\n")
