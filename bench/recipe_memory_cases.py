@@ -16,6 +16,7 @@ from bench.recipe_memory_sites import (
     centres_of,
     judged,
     moved,
+    moved_beside,
     sums_of,
     supports_of,
 )
@@ -122,6 +123,30 @@ def averaging(shape: Shape, **more: Any) -> Recipe:
     return FedAvgRecipe(**shape.rounds(), **more)
 
 
+def described(nbytes: int) -> dict[str, np.ndarray]:
+    """Return a model, as the class of a user's would be."""
+    return Shape(nbytes, 0, Path()).arrays()
+
+
+def of_class(shape: Shape) -> Recipe:
+    """Return FedAvg of a model that is described by its class."""
+    named = {"class_path": f"{__name__}.described", "args": {"nbytes": shape.nbytes}}
+    return FedAvgRecipe(**shape.rounds(model=named))
+
+
+def of_file(shape: Shape) -> Recipe:
+    """Return FedAvg of a model in a file."""
+    path = shape.folder / "first.npy"
+    np.save(path, np.zeros(shape.nbytes // 4, np.float32))
+    return FedAvgRecipe(**shape.rounds(model=None), initial_ckpt=path)
+
+
+def of_arrays(shape: Shape) -> Recipe:
+    """Return FedAvg of arrays that the user keeps."""
+    arrays = shape.arrays()
+    return FedAvgRecipe(**shape.rounds(model=arrays, train=partial(moved_beside, arrays)))
+
+
 def stepping(shape: Shape, rule: str, **more: float) -> Recipe:
     """Return FedOpt with a rule."""
     return FedOptRecipe(**shape.rounds(), optimizer_args={"class_path": rule, "args": more})
@@ -225,6 +250,9 @@ CASES: Final[Mapping[str, Case]] = {
     "CyclicRecipe": plain(CyclicRecipe),
     "DittoRecipe": plain(DittoRecipe),
     "FedAvgRecipe": Case(averaging, sites=BOTH),
+    "FedAvgRecipe, a class": Case(of_class),
+    "FedAvgRecipe, a file": Case(of_file),
+    "FedAvgRecipe, arrays of the user's": Case(of_arrays),
     "FedAvgRecipe(aggregator=...)": Case(
         lambda shape: averaging(shape, aggregator=RunningSum()), sites=BOTH
     ),

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, npt.NDArray[np.floating]]
 
-__all__ = ["Columns", "Laggard", "centres_of", "judged", "moved", "sums_of", "supports_of"]
+__all__ = [
+    "Columns",
+    "Laggard",
+    "centres_of",
+    "judged",
+    "moved",
+    "moved_beside",
+    "sums_of",
+    "supports_of",
+]
 
 ROWS = 2_000  # of a site's table
 
@@ -35,6 +44,12 @@ def moved(model: FLModel, site: Site) -> FLModel:
             name: np.ones_like(array) for name, array in control.items()
         }
     return FLModel(params=dict(params), meta=meta)
+
+
+def moved_beside(arrays: Arrays, model: FLModel, site: Site) -> FLModel:
+    """Do what ``moved`` does, with arrays that somebody keeps."""
+    del arrays
+    return moved(model, site)
 
 
 def judged(model: FLModel, site: Site) -> dict[str, float]:

@@ -8,7 +8,7 @@ import platform
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from flare_async import __version__
 from flare_async.errors import FlareError
@@ -79,7 +79,7 @@ async def keep_torch(store: Store, name: str, model: TensorSet | None) -> None:
 
     def encode() -> list[bytes | memoryview]:
         file = Pieces(model[name] for name in model)
-        torch.save({"model": model.torch()}, file)
+        torch.save({"model": model.torch()}, cast("BinaryIO", file))
         return file.chunks
 
     await store.write(name, await asyncio.to_thread(encode))

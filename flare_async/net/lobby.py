@@ -10,9 +10,10 @@ from flare_async.net.channel import Channel
 from flare_async.net.outflow import wake
 from flare_async.wire.frames import ResetCode
 
-__all__ = ["FORWARDED", "Lobby"]
+__all__ = ["FORWARDED", "OTHERS", "Lobby"]
 
 FORWARDED = ""  # in place of a topic: whatever is for somebody behind this side
+OTHERS = "*"  # in place of a topic: whatever has no handler of its own
 
 
 class Lobby:
@@ -39,11 +40,14 @@ class Lobby:
 
         So is one for somebody behind this side, unless it is ``FORWARDED`` by a handler.
         """
-        handler = self._handlers.get(FORWARDED if channel.for_site else channel.topic)
+        handlers = self._handlers
+        handler = handlers.get(FORWARDED if channel.for_site else channel.topic)
         if handler is not None:
             handler(channel)
         elif channel.for_site:
             channel.reset(ResetCode.REFUSED, "nothing is passed on here")
+        elif OTHERS in handlers:
+            handlers[OTHERS](channel)
         elif len(self.channels) >= self._room:
             channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
         else:

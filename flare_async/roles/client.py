@@ -11,6 +11,7 @@ import structlog
 from flare_async.errors import FlareError, RemoteProtocolError, SessionGone, TrainingFailed
 from flare_async.net.backoff import Backoff
 from flare_async.net.channel import Channel
+from flare_async.net.lobby import OTHERS
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
 from flare_async.roles.entrance import opened
@@ -122,6 +123,7 @@ class Client:
         session.serve(TASK_TOPIC, self._take)
         session.serve(START_TOPIC, self._get_ready)
         session.serve(LOG_TOPIC, self._tell_logs)
+        session.serve(OTHERS, self._refuse)
         while True:
             with anyio.CancelScope() as scope:  # taking a task back cancels it; then another one
                 await self._attend(session, scope)
@@ -150,6 +152,9 @@ class Client:
     def _tell_logs(self, channel: Channel) -> None:
         self.context.tasks.start_soon(self._logs.serve, channel, name=f"records of {self.name}")
 
+    def _refuse(self, channel: Channel) -> None:
+        channel.reset(ResetCode.REFUSED, "a site takes tasks only")
+
     def _start(self, channel: Channel) -> None:
         self.context.tasks.start_soon(self._task_apart, channel, name=f"task at {self.name}")
 
@@ -158,9 +163,6 @@ class Client:
             await self._task(channel, scope)
 
     async def _task(self, channel: Channel, scope: anyio.CancelScope) -> None:
-        if channel.topic != TASK_TOPIC:
-            channel.reset(ResetCode.REFUSED, "a site takes tasks only")
-            return
         stream = TaskStream(channel)
         if not channel.is_open:  # revoked in the same read as it came
             return

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flare_async.errors import QuorumNotReached, TrainingFailed
+from flare_async.errors import ChannelReset, QuorumNotReached, TrainingFailed
 from flare_async.limits import Limits
 from flare_async.roles.messages import OFFER_SCHEMA, TASK_TOPIC, TaskOffer
 from flare_async.roles.text import described, shortened
@@ -119,6 +119,26 @@ def test_a_task_that_is_taken_back_as_it_comes_is_not_begun(sim, scheme):
 
     sim(main)
     assert worker.tasks == []
+
+
+@both
+def test_a_topic_that_a_site_does_not_know_is_refused_while_it_works(sim, scheme):
+    """At once: whoever asks does not wait for the end of a task."""
+    worker = Trains(seconds=3600)
+
+    async def main():
+        async with federation({"a": worker}, scheme=scheme) as made, asyncio.TaskGroup() as group:
+            playing = group.create_task(made.play())
+            await settle()
+            assert len(worker.tasks) == 1
+            channel = made.server.sites["a"].open("probe")
+            with pytest.raises(ChannelReset, match="takes tasks only"):
+                async with asyncio.timeout(1):
+                    await channel.receive()
+            await playing
+            return made.seen.status()
+
+    assert sim(main) == {"a": "ok"}
 
 
 @given(st.text(), st.integers(0, 80), st.booleans())
