@@ -36,6 +36,8 @@ ELSEWHERE: Final = {
     "model_persistor": "give model= and initial_ckpt=; the run's folder keeps the models",
     "model_locator": "read run.model and run.best_model; the run's folder has their files",
     "executor": "give train= or train_script=",
+    "aggregator": "FedAvgRecipe has it: this recipe's arithmetic is its own",
+    "memory_gc_rounds": "it is called client_memory_gc_rounds",
     "persistor_id": "give model= and initial_ckpt=",
 }
 

@@ -65,7 +65,7 @@ class Directory:
         self._behind: dict[Session, dict[str, None]] = {}
         self._gates: dict[Session, asyncio.Semaphore] = {}
         self._fetches = max(1, limits.channels // 2 // CHANNELS_A_FETCH)
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # what somebody waits for
 
     def is_routed(self, site: str) -> bool:
         """Return whether a site is reached through a relay."""
@@ -92,6 +92,8 @@ class Directory:
 
     async def changed(self) -> None:
         """Wait for ever for the next change; what bounds that is the caller's business."""
+        if self._changed is None:
+            self._changed = anyio.Event()
         await self._changed.wait()
 
     def enter(self, session: Session) -> None:
@@ -199,8 +201,9 @@ class Directory:
         older.leave(int(ResetCode.REFUSED), NEWER, LinkLost(older.peer, NEWER))
 
     def _notify(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
 
 def is_relay(session: Session) -> bool:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from flare_async.errors import RemoteProtocolError
+from flare_async.errors import FlareError, RemoteProtocolError
 from flare_async.limits import Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.net.splice import Splice
 from flare_async.roles.directory import Directory, is_relay
 from flare_async.roles.grants import Grants
+from flare_async.roles.pairs import Pairs
 from flare_async.roles.passing import go_on, pull_bytes
 from flare_async.roles.peer_messages import PEER_SCHEMA, PEER_TOPIC, PeerOpen
 from flare_async.roles.turns import Turn, Turns
@@ -52,6 +53,7 @@ class PeerHop:
         self._limits = limits
         self._turns = turns
         self._parent = parent
+        self._pairs = Pairs(limits)
 
     def forward(self, channel: Channel) -> None:
         """Pass a channel on to the site that it is for, or refuse it."""
@@ -100,34 +102,42 @@ class PeerHop:
     def _pass(
         self, channel: Channel, opened: PeerOpen, session: Session, options: OpenOptions
     ) -> None:
-        header = PEER_SCHEMA.encode(opened)
+        over = self._pairs.begin(opened.origin, channel.for_site)
+        if over is None:
+            problem = f"{opened.origin} has too many channels to {channel.for_site} open"
+            channel.reset(ResetCode.REFUSED, problem)
+            return
         pulls = opened.topic == PULL_TOPIC
         options = dataclasses.replace(options, urgent=channel.urgent, end=channel.ended_there)
         if pulls and not session.link.by_reference:
-            self._pull(channel, opened, header, session, options)
+            self._pull(channel, opened, session, options, over)
             return
         credit = channel.statistics().limit
-        go_on(
-            Splice(channel),
-            session,
-            header,
-            dataclasses.replace(options, window=credit, leased=pulls),
-        )
+        given = dataclasses.replace(options, window=credit, leased=pulls)
+        go_on(Splice(channel, lambda _: over()), session, PEER_SCHEMA.encode(opened), given)
 
     def _pull(
         self,
         channel: Channel,
         opened: PeerOpen,
-        header: bytes,
         session: Session,
         options: OpenOptions,
+        over: Callable[[], None],
     ) -> None:
         try:
             request = PULL_SCHEMA.decode(opened.header, self._limits)
         except RemoteProtocolError as exc:
+            over()
             channel.reset(ResetCode.PROTOCOL, exc.reason)
             return
-        splice = Splice(channel, lambda _: self._turns.over(turn))
+        header = PEER_SCHEMA.encode(opened)
+
+        def ended(error: FlareError | None) -> None:
+            del error
+            over()
+            self._turns.over(turn)
+
+        splice = Splice(channel, ended)
 
         def start(window: int) -> bool:
             given = dataclasses.replace(options, window=window)

@@ -26,6 +26,8 @@ DEFAULT = OpenOptions()
 class PeerRoute(Route):
     """Channels to one peer, over this site's session with the server or its relay."""
 
+    __slots__ = ("_job",)
+
     def __init__(self, site: str, via: Session, relays: tuple[str, ...], job: str) -> None:
         super().__init__(site, via, relays)
         self._job = job

@@ -105,7 +105,11 @@ class Peers:
         self._context.tasks.start_soon(self._learn, channel, grant, server, name=name)
 
     async def _learn(self, channel: Channel, grant: Grant, server: PeerServer) -> None:
-        """Hear who comes and goes until the grant ends."""
+        """Hear who comes and goes until the grant ends.
+
+        A grant that goes with its session is waited for ``session_grace`` seconds, with all that is
+        kept for the job's peers.
+        """
         messages = Messages(channel, ROUTE_SCHEMA)
         try:
             while True:
@@ -113,13 +117,18 @@ class Peers:
         except RemoteProtocolError as exc:
             channel.reset(ResetCode.PROTOCOL, exc.reason)
         except LinkError:
-            pass  # a newer session brings it again: what is kept for peers is kept until then
+            self._lose(channel, grant, server)
+            await anyio.sleep(self._context.limits.session_grace)  # a newer session brings it again
+            self._end_unless_granted(grant.job)
         except (FlareError, anyio.EndOfStream):
             self._grants.remove(grant)
             self._end_unless_granted(grant.job)
         finally:
-            self._grants.remove(grant)
-            server.lose(channel.session)
+            self._lose(channel, grant, server)
+
+    def _lose(self, channel: Channel, grant: Grant, server: PeerServer) -> None:
+        self._grants.remove(grant)
+        server.lose(channel.session)
 
     def _end_unless_granted(self, job: str) -> None:
         if self._grants.has(job) or self._servers.pop(job, None) is None:

@@ -28,12 +28,15 @@ class Route:
     does, or the relay says so, or somebody else announces the site; its channels then fail.
     """
 
+    __slots__ = ("__weakref__", "_opened", "error", "peer", "relays", "via")
+
     def __init__(self, site: str, via: Session, relays: tuple[str, ...] = ()) -> None:
         self.peer = site
         self.via = via
         self.relays = relays
         self.error: FlareError | None = None
-        self._opened: WeakValueDictionary[int, Channel] = WeakValueDictionary()
+        # Each site of a swarm has a route to every other one, and opens nothing on nearly all.
+        self._opened: WeakValueDictionary[int, Channel] | None = None
 
     def __repr__(self) -> str:
         return f"<Route to {self.peer} via {self.via.peer}>"
@@ -51,6 +54,8 @@ class Route:
         options = dataclasses.replace(given, destination=self.peer, hops=hops)
         channel = self.via.open(topic, header, options)
         channel.origin = self.peer  # in errors: the other side is the site, not who passes it on
+        if self._opened is None:
+            self._opened = WeakValueDictionary()
         self._opened[channel.id] = channel
         return channel
 
@@ -58,8 +63,8 @@ class Route:
         """Fail the route's channels; harmless more than once."""
         if self.error is None:
             self.error = error = LinkLost(self.peer, reason)
-            for channel in list(self._opened.values()):
-                if channel.is_open:
+            for channel in self.channels.values():
+                if channel.is_open:  # the one before may have ended it
                     channel.give_up(error, reason, ResetCode.UNREACHABLE)
 
     # What it has in common with a session
@@ -72,7 +77,7 @@ class Route:
     @property
     def channels(self) -> Mapping[int, Channel]:
         """The channels to the site, in the order in which they were opened."""
-        opened = sorted(self._opened.items())
+        opened = [] if self._opened is None else sorted(self._opened.items())
         return {number: channel for number, channel in opened if channel.is_open}
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,6 @@ from flare_async.recipes import FedAvgRecipe
 from tests.jobs import files_code
 
 SCRIPT = Path(__file__).with_name("files_script.py")
-
-
-@pytest.fixture(autouse=True)
-def path_as_it_was(monkeypatch):
-    """Forget the folders of the jobs that a test has loaded."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ BITS = f"{TESTS}::test_a_swarm_is_fedavg_bit_for_bit[{{}}]"
 TURNS = f"{TESTS}::test_client_controlled_cyclic_is_cyclic_bit_for_bit[RANDOM]"
 DRAWN = f"{TESTS}::test_aggregators_are_drawn_by_the_seed_and_never_twice_running"
 REPLACED = f"{LOSSES}::test_an_aggregator_that_is_lost_is_replaced_and_its_round_repeated"
+BEST = "tests/recipes/test_swarm_books.py::test_the_best_model_outlives_its_holders_one_by_one"
 AGAIN = f"{LOSSES}::test_the_last_model_is_made_again_when_its_only_holder_is_lost"
 
 
@@ -27,7 +28,8 @@ def cyclic(old: str, new: str) -> Mutation:
 
 SWARM = [
     swarm("peer_desk", "version + 1, played.model", "version + 1, model"),
-    swarm("peer_play", '{"model": version,', '{"model": max(0, version - 1),'),
+    swarm("peer_holders", "{name: version,", "{name: max(0, version - 1),"),
+    swarm("peer_play", "best and not (", "False and not (", BEST),
     swarm("peer_play", "key=lambda site: site == self._last", "key=lambda site: 0", DRAWN),
     swarm("peer_play", 'f"aggregator of round {number}"', '"aggregator"', DRAWN),
     swarm(

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from flare_async.errors import ConfigError, OfferNotFound
+from flare_async.errors import ConfigError, OfferNotFound, SessionGone
+from flare_async.limits import Limits
 from flare_async.roles.granted import granted
-from flare_async.roles.peer_messages import GRANT_SCHEMA, GRANT_TOPIC, PEER_TOPIC, Grant
+from flare_async.roles.messages import OFFER_SCHEMA, TASK_TOPIC, TaskOffer
+from flare_async.roles.peer_messages import (
+    GRANT_SCHEMA,
+    GRANT_TOPIC,
+    PEER_SCHEMA,
+    PEER_TOPIC,
+    Grant,
+    PeerOpen,
+)
 from flare_async.transfer.sink import MemorySink
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
@@ -206,6 +217,54 @@ def test_only_the_server_gives_tasks_to_a_desk(sim):
     mean, before, asked = sim(main)
     assert (mean, before) == (expected((2, 3)), [])
     assert asked == [("train", True), ("job", "over")]
+
+
+def test_what_is_kept_for_a_job_ends_with_the_grace_of_a_lost_session(sim):
+    """Its server has restarted, and grants nothing any more."""
+
+    async def main():
+        limits = Limits(session_grace=70)
+        async with federation({"a": Trains(), "b": Trains()}, limits=limits) as made:
+            desk, found = Desk(Trains()), made.clients["a"].peers
+            found.on_over = desk.over
+            header = GRANT_SCHEMA.encode(Grant("job", ("a", "b")))
+            made.server.sites["a"].open(GRANT_TOPIC, header)
+            via = (await met(made, "a", names=("a", "b"))).sites["b"].via
+            via.leave(REFUSED, "gone", SessionGone("server", "does not know it"))
+            await asyncio.sleep(69)
+            before, held = list(desk.asked), found.server("job") is not None
+            await asyncio.sleep(2)
+            return held, before, desk.asked, found.server("job")
+
+    assert sim(main) == (True, [], [("job", "over")], None)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sim"])
+def test_a_flood_of_tasks_leaves_the_server_its_channels(sim, scheme):
+    """A peer may have a quarter of them open to one site; the rest of its tasks is refused."""
+
+    async def main():
+        slow = workers(b=Trains(2, weight=3, seconds=1))
+        async with peers(slow, scheme=scheme, limits=Limits(channels=64)) as made:
+            via = (await met(made, "a")).sites["b"].via
+            flood = [task_of_a(made, via) for _ in range(60)]
+            await until(lambda: sum(not channel.is_open for channel in flood) >= 44)
+            await made.play(sites=("b",))
+            reasons = {str(channel.failed.message) for channel in flood if channel.failed}
+            return made.seen.status(), sum(not one.is_open for one in flood), reasons
+
+    status, refused, reasons = sim(main)
+    assert status == {"b": "ok"}
+    assert refused >= 44
+    assert "a has too many channels to b open" in reasons
+
+
+def task_of_a(made, via):
+    """Offer a task of site a to site b, as a peer does, and return the channel."""
+    offer = made.clients["a"].shelf.put(MODEL, readers=["b"])
+    header = OFFER_SCHEMA.encode(TaskOffer("job", "train", 0, 1, 1, 1, offer.ref))
+    wrapped = PEER_SCHEMA.encode(PeerOpen("job", "", TASK_TOPIC, header))
+    return via.open(PEER_TOPIC, wrapped, OpenOptions(destination="b", hops=9))
 
 
 def test_more_sites_than_one_message_can_name_are_refused(sim):

@@ -60,8 +60,9 @@ class Judge:
         if run is None or run.status is RunStatus.COMPLETED:
             return
         cause = run.cause
-        excused = isinstance(cause, QuorumNotReached | TrainingFailed) and _some_died(outcome)
-        if not excused:
+        died = isinstance(cause, QuorumNotReached | TrainingFailed) and _some_died(outcome)
+        few = isinstance(cause, QuorumNotReached) and (_closed_early(outcome) or _kept_off(outcome))
+        if not died and not few:
             reason = "" if cause is None else f": {type(cause).__name__}: {cause}"
             yield Finding("it is completed", f"the run is {run.status}{reason}")
 
@@ -79,7 +80,7 @@ class Judge:
         if not outcome.digest or outcome.case == PLAIN:
             return
         lost = _lost(outcome)
-        if lost is None:
+        if lost is None or _kept_off(outcome):
             return  # who is late has trained all the same: no plain run does what it did
         plain = self._digest(lost)
         if plain != outcome.digest:
@@ -106,6 +107,20 @@ def _records(outcome: Outcome) -> Iterator[tuple[int, SiteRecord]]:
 
 def _some_died(outcome: Outcome) -> bool:
     return any(one.code == DIED for _, one in _records(outcome)) or outcome.case.crash > 0
+
+
+def _kept_off(outcome: Outcome) -> bool:
+    """Say whether links that fail kept a site from the start, which does not wait for ever."""
+    return bool(outcome.absent and outcome.case.faults)
+
+
+def _closed_early(outcome: Outcome) -> bool:
+    """Say whether the last round had enough sites, some of which its deadline found at work."""
+    rounds = () if outcome.run is None else outcome.run.history.rounds
+    if not rounds:
+        return False
+    there = sum(one.status in {SiteStatus.OK, SiteStatus.LATE} for one in rounds[-1].sites)
+    return there >= rounds[-1].quorum
 
 
 def _lost(outcome: Outcome) -> frozenset[tuple[int, str]] | None:

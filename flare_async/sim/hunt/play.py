@@ -15,6 +15,7 @@ from flare_async.jobs.events import (
     RoundStarted,
     RunEvent,
     RunFinished,
+    RunStarted,
     SiteFinished,
     SiteStarted,
 )
@@ -59,6 +60,7 @@ class Outcome:
     stuck: str = ""  # a deadlock: what waits, and where
     broken: str = ""  # tasks that are left, exceptions that nobody has handled, user code's own
     checked: str = ""  # what the job's check(run) says
+    absent: tuple[str, ...] = ()  # sites that did not come to the start in time
     story: list[str] = field(default_factory=list)
 
     @property
@@ -115,6 +117,8 @@ def play_case(job: Job, case: Case) -> Outcome:
 
 async def _play(job: Job, case: Case, recipe: Recipe, outcome: Outcome) -> None:
     def note(event: RunEvent) -> None:
+        if isinstance(event, RunStarted):
+            outcome.absent = tuple(site for site in job.sites if site not in event.sites)
         line = told(event)
         if line:
             outcome.story.append(line)

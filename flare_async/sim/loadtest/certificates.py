@@ -37,8 +37,10 @@ def write_certificates(folder: Path, *hosts: str) -> None:
         blob.write_to_path(folder / CERTIFICATE, append=number > 0)
 
 
-def credentials_in(folder: str) -> Credentials | None:
+def credentials_in(folder: str, *, joins: bool = False) -> Credentials | None:
     """Return what ``write_certificates`` wrote there; None for no folder.
+
+    Who ``joins`` needs the authority alone, so that the key stays where the server is.
 
     Raises:
         ConfigError: a file is missing.
@@ -46,7 +48,7 @@ def credentials_in(folder: str) -> Credentials | None:
     if not folder:
         return None
     root = Path(folder)
-    for name in (CERTIFICATE, KEY, AUTHORITY):
+    for name in (AUTHORITY,) if joins else (CERTIFICATE, KEY):
         if not (root / name).is_file():
             raise ConfigError("certificates", folder, f"has no {name}")
     return Credentials(root / CERTIFICATE, root / KEY, root / AUTHORITY, mutual=False)

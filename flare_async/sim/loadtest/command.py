@@ -79,7 +79,7 @@ class Asked:
 @click.option("--first", type=click.IntRange(min=1), default=1, help="With --join: first number.")
 @click.option(
     "--certificates", type=click.Path(path_type=Path),
-    help="A folder with certificate.pem, key.pem, authority.pem.",
+    help="A folder with certificate.pem, key.pem, authority.pem; --join reads the last.",
 )  # fmt: skip
 @click.option("--train-time", type=SECONDS, default="0s", help="How long a client trains.")
 @click.option("--slow", type=SHARE, default="0%", help="Of the clients: they take longer.")

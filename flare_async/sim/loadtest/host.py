@@ -60,7 +60,7 @@ async def serve_clients(hosting: Hosting) -> HostFigures:
     """
     raise_file_limit(hosting.count)
     limits = load_limits(hosting.count)
-    links = Links(Transports(limits, credentials_in(hosting.certificates)))
+    links = Links(Transports(limits, credentials_in(hosting.certificates, joins=True)))
     figures = HostFigures(hosting.count, base=resident_bytes())
     random = SystemRandom()  # back-off and tokens; behaviour has a seed of its own
     with single_error():

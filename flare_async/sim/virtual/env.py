@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from flare_async.errors import ConfigError
+from flare_async.jobs.added_files import with_files
 from flare_async.jobs.events import Observer
 from flare_async.jobs.recipe import Recipe
 from flare_async.jobs.run import Run
@@ -62,7 +63,9 @@ class VirtualEnv(SimEnv):
         """
         if self.setting.payload == "sizes":
             return {site: work_of_sizes(recipe.work(site)) for site in self.sites}
-        works = {site: recipe.work(site) for site in self.sites}
+        works = {
+            site: with_files(recipe.work(site), site, recipe.client_files) for site in self.sites
+        }
         if any(work.script is not None for work in works.values()):
             hint = 'give a train= function, or payload="sizes", which runs no user code'
             raise ConfigError("train_script", recipe.name, "no script runs in virtual time", hint)

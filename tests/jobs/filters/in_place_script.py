@@ -14,5 +14,5 @@ site = int(flare.get_site_name().removeprefix("site-"))
 while flare.is_running():
     model = flare.receive()
     for value in model.params.values():
-        value += 0.01 * site * np.arange(1, 1 + value.size).reshape(value.shape)
+        value[...] += 0.01 * site * np.arange(1, 1 + value.size).reshape(value.shape)
     flare.send(FLModel(params=model.params, meta={"NUM_STEPS_CURRENT_ROUND": site}))

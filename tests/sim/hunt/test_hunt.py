@@ -9,21 +9,27 @@ from pathlib import Path
 import pytest
 
 from flare_async.sim.cli import run_command_line
-from flare_async.sim.hunt.case import PLAIN, drawn_case
+from flare_async.sim.hunt.case import PLAIN, Case, drawn_case
 from flare_async.sim.hunt.hunter import Hunt
 from flare_async.sim.hunt.judge import Judge
 from flare_async.sim.hunt.play import Job, play_case
+from flare_async.testing import Freeze
 
 HERE = Path(__file__).parent
 SITES = tuple(f"site-{number}" for number in range(1, 6))
 
 FEDAVG = """
 import numpy as np
+from flare_async import FLModel
 from flare_async.recipes import FedAvgRecipe
 
 
 def train(model, site):
     return model
+
+
+def noisy(model, site):
+    return FLModel(params={{"w": model.params["w"] + site.rng.normal(size=3)}})
 
 
 def recipe():
@@ -81,11 +87,37 @@ def test_a_race_is_found_and_replayed(job_file, name, rule):
 
 def test_a_deadlock_names_what_waits(job_file):
     """The recipe's own line is in the report."""
-    hunt, failing = hunted(job_file("WaitsForAll"), 40, may_lose=True)
-    stuck = [one for one in failing if one.findings[0].startswith("it ends")]
-    assert stuck
-    assert "WaitsForAll.added" in stuck[0].findings[0]
-    assert "it fails with no more than: " in hunt.report(stuck[0].seed, "the command")
+    job = Job(job_file("WaitsForAll"), 5)
+    hunt = Hunt(job, Judge(job), True)
+    failing = (one for one in map(hunt.verdict, range(40)) if one.findings)
+    stuck = next((one for one in failing if one.findings[0].startswith("it ends")), None)
+    assert stuck is not None
+    assert "WaitsForAll.added" in stuck.findings[0]
+    assert "it fails with no more than: " in hunt.report(stuck.seed, "the command")
+
+
+def test_a_deadline_below_the_length_of_trainings_is_no_mistake(tmp_path):
+    """Of the job, that is: what a case draws may be longer. What fails by itself is one."""
+    job = tmp_path / "job.py"
+    job.write_text(FEDAVG.format(options="train=train, round_timeout=2.0"))
+    hunt, failing = hunted(job, 20, may_lose=True)
+    closed = [seed for seed in range(20) if play_case(hunt.job, hunt.case(seed)).run.cause]
+    assert closed
+    assert failing == []
+    job.write_text(FEDAVG.format(options="train=lambda *_: 1 / 0, round_timeout=2.0"))
+    assert hunted(job, 1, may_lose=True)[1]
+
+
+def test_a_site_that_missed_the_start_excuses_what_follows(tmp_path):
+    """Its link stood until the start had been; the model of the others is another one."""
+    job = tmp_path / "job.py"
+    job.write_text(FEDAVG.format(options="train=noisy"))
+    case = Case(seed=1, relays=2, relay_mode="cache", faults=(Freeze(0.0, site="site-3"),))
+    played = Job(job, 3)
+    outcome = play_case(played, case)
+    assert outcome.absent == ("site-3",)
+    assert outcome.digest != play_case(played, PLAIN).digest
+    assert Judge(played).findings(outcome) == []
 
 
 def test_the_jobs_own_check_is_asked(job_file):
@@ -135,6 +167,16 @@ def test_what_no_case_can_play_is_told_at_once(tmp_path, capsys, options, words,
     printed = capsys.readouterr().err
     assert said in printed
     assert "Traceback" not in printed
+
+
+def test_files_of_sites_are_there(tmp_path):
+    """As in every other run."""
+    job = tmp_path / "job.py"
+    (tmp_path / "start.txt").write_text("1 2 3")
+    more = f"\n\nadded = recipe()\nadded.add_client_file({str(tmp_path / 'start.txt')!r})\n"
+    options = "train=lambda model, site: site.file('start.txt') and model"
+    job.write_text(FEDAVG.format(options=options) + more + "recipe = added\n")
+    assert hunted(job, 2)[1] == []
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 from flare_async.errors import ConfigError
 from flare_async.net.rng import SeededRandom
 from flare_async.sim.cli import run_command_line
+from flare_async.sim.loadtest.certificates import credentials_in
 from flare_async.sim.loadtest.figures import LoadFigures
 from flare_async.sim.loadtest.files import raise_file_limit
 from flare_async.sim.loadtest.host import HostFigures
@@ -210,6 +211,16 @@ def test_an_end_from_outside_leaves_no_process(tmp_path, number, status, said):
     assert (server.returncode, said in printed) == (status, True), printed
     while is_running(host):
         time.sleep(0.01)
+
+
+def test_who_joins_needs_the_authority_alone(tmp_path):
+    """The server's key stays with the server, which has no use for the authority."""
+    (tmp_path / "authority.pem").touch()
+    found = credentials_in(str(tmp_path), joins=True)
+    assert found is not None
+    assert found.authority == tmp_path / "authority.pem"
+    with pytest.raises(ConfigError, match=r"has no certificate\.pem"):
+        credentials_in(str(tmp_path))
 
 
 @pytest.mark.parametrize(
