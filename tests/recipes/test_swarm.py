@@ -56,8 +56,9 @@ def outcome(run):
         {"aggregator": "median"},
         {"staging": "repull"},
         {"evaluate": accuracy, "stop_cond": "accuracy >= -1e9"},
+        {"evaluate": accuracy, "patience": 1, "aggregation_weights": {"site-1": 3.0}},
     ],
-    ids=str,
+    ids=["{}", "best", "lower", "failing", "some", "median", "repull", "stop", "patience"],
 )
 def test_a_swarm_is_fedavg_bit_for_bit(tmp_path, options):
     """The same sites in the same order, with the same seeds: model, best model and history."""
