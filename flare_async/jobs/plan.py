@@ -16,11 +16,12 @@ from typing import Final, Literal
 
 from flare_async.errors import ResourceLimit
 from flare_async.jobs.memory_demand import ModelDemand
-from flare_async.limits import MIB, Limits
+from flare_async.limits import KIB, MIB, Limits
 
 __all__ = ["Layout", "MemoryPlan", "Part", "lookahead", "plan_memory"]
 
 LOOKAHEAD: Final = 16  # sites that may hold a result and wait for their turn in the sum
+SITE_BYTES: Final = 40 * KIB  # two sessions, their tasks and what the history keeps of a site
 SPOOL_BUFFERS: Final = 16 * MIB  # on the way between links and the spool, or through a checked sink
 
 Workers = Literal["inline", "thread", "process", "ray"]
@@ -196,6 +197,7 @@ def _sites(demand: ModelDemand, layout: Layout, kept: int) -> Sequence[Part]:
     times = f"{slots} slots x model"
     received = 0 if layout.by_reference else slots * demand.model
     parts = [
+        Part("sites", layout.sites * SITE_BYTES, f"{layout.sites} x {SITE_BYTES}"),
         Part("received", received, times),
         Part("slot copies", (slots - own) * demand.model, f"{slots - own} slots x model"),
         Part("results", kept * demand.model, f"{kept} sites x model"),

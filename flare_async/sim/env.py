@@ -19,7 +19,7 @@ from flare_async.jobs.fit import check_fit
 from flare_async.jobs.recipe import Recipe, positive
 from flare_async.jobs.run import Run
 from flare_async.jobs.store import new_run_folder
-from flare_async.jobs.work import Work
+from flare_async.jobs.work import Work, code_of
 from flare_async.limits import Limits
 from flare_async.net.names import SITE_NAME
 from flare_async.roles.relay import RelayMode
@@ -127,6 +127,7 @@ class SimEnv:
         }
         for index, (site, work) in enumerate(works.items()):
             if work.script is None:
+                self._check_functions(work)
                 continue
             if self.workers != "thread" and not work.script.external:
                 hint = "leave workers out, or give launch_external_process=True to the recipe"
@@ -136,6 +137,13 @@ class SimEnv:
                 gpus = self._gpus[index % len(self._gpus)]
                 works[site] = replace(work, script=replace(work.script, gpus=gpus))
         return works
+
+    def _check_functions(self, work: Work) -> None:
+        """Refuse functions that no other process can find. Raises ConfigError."""
+        if self.workers in {"process", "ray"}:
+            for function in (work.train, work.evaluate):
+                if function is not None:
+                    code_of(function)
 
     @asynccontextmanager
     async def _start(self, recipe: Recipe) -> AsyncIterator[Run]:

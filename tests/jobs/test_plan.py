@@ -22,6 +22,7 @@ from flare_async.transfer.filters import (
 from flare_async.transfer.tensors import TensorSet
 
 LIMITS = Limits()
+SITES = 4 * 40 * 1024  # four of them
 LARGE = ModelDemand(model=1000 * MIB, accumulator=1000 * MIB, largest=100 * MIB, versions=2)
 
 
@@ -91,10 +92,11 @@ def test_the_equation_in_one_process_over_memory():
         "base": 100,
         "models": 2000,
         "accumulator": 1000,
+        "sites": SITES / MIB,
         "slot copies": 1000,
         "results": 2000,
     }
-    assert plan.nbytes == 6100 * MIB
+    assert plan.nbytes == 6100 * MIB + SITES
 
 
 def test_the_equation_over_sockets():
@@ -105,6 +107,7 @@ def test_the_equation_over_sockets():
         "accumulator": 1000,
         "staging": 64 + 16,
         "windows": 2 * 4 * 16,
+        "sites": SITES / MIB,
         "received": 2000,
         "slot copies": 2000,
         "results": 3000,
@@ -181,7 +184,7 @@ def test_a_model_of_unknown_size_waits_like_a_small_one():
 
 def test_a_plan_that_fits_is_let_through():
     """Exactly, or without a limit."""
-    for allowed in (None, 6000 * MIB):
+    for allowed in (None, 6000 * MIB + SITES):
         plan_memory(0, LARGE, Layout(sites=4), Limits(memory_bytes=allowed)).check()
 
 
@@ -190,10 +193,10 @@ def test_a_plan_that_does_not_fit_is_refused_with_all_its_parts():
     plan = plan_memory(0, LARGE, Layout(sites=4), Limits(memory_bytes=MIB))
     with pytest.raises(ResourceLimit) as caught:
         plan.check()
-    text = str(caught.value)
-    assert text.startswith(f"memory_bytes: {6000 * MIB} needed, {MIB} allowed; 6291 MB = models")
+    text, needed = str(caught.value), 6000 * MIB + SITES
+    assert text.startswith(f"memory_bytes: {needed} needed, {MIB} allowed; 6292 MB = models")
     assert all(name in text for name in ("models 2097", "accumulator 1049", "results 2097"))
-    assert (caught.value.needed, caught.value.allowed) == (6000 * MIB, MIB)
+    assert (caught.value.needed, caught.value.allowed) == (needed, MIB)
 
 
 def test_a_plan_is_kept_as_plain_numbers():

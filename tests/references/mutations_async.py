@@ -81,7 +81,7 @@ ASYNC = [
     ),
     rule("krum", "[: self.m]", "[:1]", f"{EQUALS}[Krum(f=1, m=3)]"),
     cyclic("for site in order:", "for site in reversed(order):", TURNS),
-    cyclic("model, update = await", "_, update = await", TURNS),
+    cyclic("way.model = following", "pass", TURNS),
     cyclic(
         "if order[0] == avoided:",
         "if order[-1] == avoided:",
