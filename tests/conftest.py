@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
+import structlog
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
@@ -26,6 +27,15 @@ def guarded_loop(request: pytest.FixtureRequest) -> None:
     """Guard the loop of tests that have one; the others pay nothing."""
     if request.node.get_closest_marker("asyncio") is not None:
         request.getfixturevalue("clean_asyncio")
+
+
+@pytest.fixture(autouse=True)
+def same_logging() -> Iterator[None]:
+    """Let no test change what others log: command lines configure it for their whole process."""
+    before = structlog.get_config()
+    yield
+    if structlog.get_config() != before:
+        structlog.configure(**before)
 
 
 @pytest_asyncio.fixture

@@ -30,7 +30,13 @@ class Lobby:
     def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
         """Give channels of ``topic`` to ``handler``, also those that wait here already."""
         self._handlers[topic] = handler
-        waiting = [one for one in self.channels if one.topic == topic and not one.for_site]
+        others = topic == OTHERS
+        waiting = [
+            one
+            for one in self.channels
+            if not one.for_site
+            and (one.topic not in self._handlers if others else one.topic == topic)
+        ]
         for channel in waiting:
             self.channels.remove(channel)
             handler(channel)
