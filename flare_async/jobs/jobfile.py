@@ -148,7 +148,7 @@ class OwnImports(MetaPathFinder):
         else:
             spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader:
-            spec.loader = OwnLoader(fullname, spec.loader.path)
+            spec.loader = LoaderOfOwn(fullname, spec.loader.path)
             spec.loader.imports = self
         return spec
 
@@ -170,7 +170,7 @@ class OwnImports(MetaPathFinder):
         return __import__(found.__name__, globals, locals, fromlist)
 
 
-class OwnLoader(SourceFileLoader):
+class LoaderOfOwn(SourceFileLoader):
     """Runs a module whose import statements are answered by ``imports``."""
 
     imports: OwnImports

@@ -47,8 +47,7 @@ class CreditBudget:
         if self._parent is not None:
             granted = self._parent.take(granted)
         self._taken += granted
-        if self._taken > self.peak:
-            self.peak = self._taken
+        self.peak = max(self.peak, self._taken)
         return granted
 
     def give(self, nbytes: int) -> None:

@@ -151,7 +151,9 @@ def test_a_failing_site_is_named_and_the_run_goes_on(tmp_path):
     run = run_of(recipe, tmp_path)
     assert run.status == "completed"
     [(site, reason)] = run.history.failed_sites().items()
-    line = f"{jobs_small.__file__}, line {jobs_small.failing.__code__.co_firstlineno + 3}, in failing"
+    line = (
+        f"{jobs_small.__file__}, line {jobs_small.failing.__code__.co_firstlineno + 3}, in failing"
+    )
     assert (site, reason) == ("site-3", f"ValueError: no data at site-3 (at {line})")
     assert [record.arrived for record in run.history.rounds] == [3, 3]
     assert "site-3" in json.loads((run.folder / "run.json").read_text())["failed_sites"]
