@@ -6,6 +6,7 @@ hand, and a run that nobody foresaw is judged by the same words.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ DIAL_SECONDS: Final = 10.0
 HERD_AFTER: Final = 0.5  # everybody begins at once
 HERD_SECONDS: Final = 0.05
 HERD: Final = 5
+HERD_SHARE: Final = 0.15  # of the sites: of many, some come within the same moment by chance
 HERDS: Final = 3
 DIALS: Final = 30  # of one host in so many seconds: a tenth of it is usual
 
@@ -178,7 +180,8 @@ def dials_come_apart(evidence: Evidence) -> Iterator[str]:
     for when, host in evidence.dials:
         if when > HERD_AFTER:
             windows.setdefault(int(when / HERD_SECONDS), set()).add(host)
-    herds = [hosts for hosts in windows.values() if len(hosts) >= HERD]
+    least = max(HERD, math.ceil(HERD_SHARE * evidence.setting.sites))
+    herds = [hosts for hosts in windows.values() if len(hosts) >= least]
     if len(herds) >= HERDS:
         yield f"{len(herds[0])} hosts dial within {HERD_SECONDS:g} s, {len(herds)} times"
 

@@ -88,7 +88,8 @@ class Layout:
 class Printed:
     """A layout as it is pulled: a safetensors header, its aliases as metadata, and its digest.
 
-    ``sizes`` are the bytes of the tensors that can be pulled, by name: those that are no aliases.
+    ``sizes`` are the bytes of the tensors that can be pulled, by name, in the order in which their
+    reader finds them in ``data``: those that are no aliases.
     """
 
     specs: Sequence[TensorSpec]
@@ -105,11 +106,12 @@ class Printed:
         Raises:
             TensorFormatError: it is longer than any reader accepts, or a name comes twice.
         """
-        data = Manifest(specs, tied_text(aliases)).header()
+        manifest = Manifest(specs, tied_text(aliases))
+        data = manifest.header()
         if len(data) > LAYOUT_BYTES:
             problem = f"a manifest of {len(data)} bytes, {LAYOUT_BYTES} can be pulled"
             raise TensorFormatError(f"{len(specs)} tensors have {problem}")
-        sizes = {spec.name: spec.nbytes for spec in specs if spec.name not in aliases}
+        sizes = {spec.name: spec.nbytes for spec in manifest.specs if spec.name not in aliases}
         digest = tensor_digest(memoryview(data))
         return cls(specs, aliases, data, digest, sizes, sum(sizes.values()))
 

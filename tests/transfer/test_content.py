@@ -66,6 +66,15 @@ def test_a_tensor_that_did_not_change_is_not_sent_again():
     assert (len(known), known.nbytes) == (2, 21_200)
 
 
+def test_tensors_that_stand_in_another_order_than_the_manifest_keep_their_own_bytes():
+    """Digests are told in the order in which the reader has the tensors."""
+    layers = {name: np.full(500, at, np.float32) for at, name in enumerate(("z", "b", "a"))}
+    offered = TensorSet.from_params(layers)
+    found = rounds("tcp", [offered, offered], ContentCache())
+    assert [intact for intact, _, _ in found] == [True, True]
+    assert found[1][1].adopted_bytes == 6_000
+
+
 def test_what_is_adopted_is_the_same_memory():
     """It is a reference and no copy."""
 
