@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flare_async.errors import SendStalled
 from flare_async.limits import Limits
+from flare_async.net.callbacks import start_soon
 from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
@@ -117,7 +118,7 @@ class Pump:
     def _resume_later(self) -> None:
         if not self._running:
             self._running = True
-            self._tasks.start_soon(self._run, name=f"pump to {self._link.address}")
+            start_soon(self._tasks, self._run, name=f"pump to {self._link.address}")
         elif self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 

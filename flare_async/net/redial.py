@@ -10,6 +10,7 @@ import structlog
 
 from flare_async.errors import FlareError
 from flare_async.net.backoff import Backoff
+from flare_async.net.callbacks import start_soon
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.link import Link
 
@@ -48,7 +49,7 @@ class Redial:
             self._moved = session.flow.moved
             self._backoff.reset()
         self._scope = anyio.CancelScope()
-        self._tasks.start_soon(self._run, session, name=f"redial to {session.peer}")
+        start_soon(self._tasks, self._run, session, name=f"redial to {session.peer}")
 
     def ended(self, session: Session) -> None:
         """Dial no more."""

@@ -9,6 +9,7 @@ import anyio
 import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError, StartFailed
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.link import Link, Listener
 from flare_async.net.messages import Messages
@@ -62,7 +63,7 @@ class Acceptor:
         """
         listener = await self.context.network.listen(address)
         try:
-            self.context.tasks.start_soon(self._accept, listener, name=f"accept on {address}")
+            start_soon(self.context.tasks, self._accept, listener, name=f"accept on {address}")
             yield listener.address
         finally:
             await listener.aclose()
@@ -96,7 +97,7 @@ class Acceptor:
 
     async def _accept(self, listener: Listener) -> None:
         async for link in listener:
-            self.context.tasks.start_soon(self._serve, link, name=f"serve {link.address}")
+            start_soon(self.context.tasks, self._serve, link, name=f"serve {link.address}")
 
     async def _serve(self, link: Link) -> None:
         peer = link.address
@@ -123,7 +124,7 @@ class Acceptor:
                 if channel.topic == ROUTES_TOPIC and is_relay(session) and not routes:
                     routes = True
                     name = f"routes of {session.peer}"
-                    self.context.tasks.start_soon(self._learn, session, channel, name=name)
+                    start_soon(self.context.tasks, self._learn, session, channel, name=name)
                 else:
                     channel.reset(ResetCode.REFUSED, f"{self.name} takes no such topic")
         finally:

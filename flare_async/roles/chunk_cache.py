@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flare_async.errors import FlareError
+from flare_async.net.callbacks import start_soon
 from flare_async.net.outflow import wake
 from flare_async.transfer.digest import chunk_digests
 
@@ -136,7 +137,7 @@ class ChunkCache:
         chunk = self._chunks[chunk_id] = Chunk(chunk_id)
         self.nbytes += chunk_id.cost
         self.peak = max(self.peak, self.nbytes)
-        self._tasks.start_soon(self._bring, chunk, name="fetch a chunk")
+        start_soon(self._tasks, self._bring, chunk, name="fetch a chunk")
         return chunk
 
     def _make_room(self, nbytes: int) -> bool:

@@ -10,6 +10,7 @@ import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError, SessionGone, TrainingFailed
 from flare_async.net.backoff import Backoff
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.lobby import OTHERS
 from flare_async.net.session import Session
@@ -147,16 +148,16 @@ class Client:
 
     def _get_ready(self, channel: Channel) -> None:
         ready = partial(get_ready, channel, self.context.limits, self._prepare)
-        self.context.tasks.start_soon(ready, name=f"start at {self.name}")
+        start_soon(self.context.tasks, ready, name=f"start at {self.name}")
 
     def _tell_logs(self, channel: Channel) -> None:
-        self.context.tasks.start_soon(self._logs.serve, channel, name=f"records of {self.name}")
+        start_soon(self.context.tasks, self._logs.serve, channel, name=f"records of {self.name}")
 
     def _refuse(self, channel: Channel) -> None:
         channel.reset(ResetCode.REFUSED, "a site takes tasks only")
 
     def _start(self, channel: Channel) -> None:
-        self.context.tasks.start_soon(self._task_apart, channel, name=f"task at {self.name}")
+        start_soon(self.context.tasks, self._task_apart, channel, name=f"task at {self.name}")
 
     async def _task_apart(self, channel: Channel) -> None:
         with anyio.CancelScope() as scope:

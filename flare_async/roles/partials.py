@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from flare_async.net.callbacks import start_soon
 from flare_async.net.session import Session
 from flare_async.roles.behind import groups_behind
 from flare_async.roles.claim import Ledger
@@ -71,7 +72,7 @@ class Partials:
         group, epoch = self._setting.groups[number], self._epochs[number]
         self._epochs[number] += 1
         partial = self._current[number] = Partial(self._setting, group, epoch, self._ledger)
-        self._tasks.start_soon(partial.run, name=f"sum of {group.via.peer}")
+        start_soon(self._tasks, partial.run, name=f"sum of {group.via.peer}")
 
 
 def with_sums(setting: RoundSetting) -> RoundSetting:

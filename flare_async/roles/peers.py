@@ -13,6 +13,7 @@ import anyio
 import structlog
 
 from flare_async.errors import FlareError, LinkError, RemoteProtocolError, TrainingFailed
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.messages import Messages
 from flare_async.net.session import Session
@@ -102,7 +103,7 @@ class Peers:
             if site not in grant.away:
                 server.hear(channel.session, Joined(site, ()))
         name = f"peers of {self._name}"
-        self._context.tasks.start_soon(self._learn, channel, grant, server, name=name)
+        start_soon(self._context.tasks, self._learn, channel, grant, server, name=name)
 
     async def _learn(self, channel: Channel, grant: Grant, server: PeerServer) -> None:
         """Hear who comes and goes until the grant ends.

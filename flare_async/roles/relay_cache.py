@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 
 from flare_async.errors import AckStalled, FlareError
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.net.splice import reset_of
@@ -63,7 +64,7 @@ class CachedPulls:
         ):
             self._upward.pull(channel)
         else:
-            self._context.tasks.start_soon(self._begin, channel, request, name="answer a pull")
+            start_soon(self._context.tasks, self._begin, channel, request, name="answer a pull")
 
     async def _begin(self, channel: Channel, request: PullRequest) -> None:
         with self._pins(channel.session) as pinned:

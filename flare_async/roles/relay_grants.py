@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from flare_async.errors import FlareError, RemoteProtocolError
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.roles.context import Context
 from flare_async.roles.directory import Directory
@@ -33,7 +34,7 @@ class RelayGrants:
         self._grants.add(grant)
         granter = Granter(self._directory, grant, to_sites=False)
         granter.tell()
-        self._context.tasks.start_soon(self._keep, channel, grant, granter, name="keep a grant")
+        start_soon(self._context.tasks, self._keep, channel, grant, granter, name="keep a grant")
 
     async def _keep(self, channel: Channel, grant: Grant, granter: Granter) -> None:
         """Pass the grant on to relays that come later; waits for its end, by a reset."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.groups import single_error
 from flare_async.net.messages import Messages
@@ -33,7 +34,7 @@ class Reducing:
 
     def serve(self, channel: Channel) -> None:
         """Serve one sum in the background."""
-        self._setting.context.tasks.start_soon(self._serve, channel, name="a sum")
+        start_soon(self._setting.context.tasks, self._serve, channel, name="a sum")
 
     async def _serve(self, channel: Channel) -> None:
         limits = self._setting.context.limits

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from flare_async.errors import FlareError, QuorumNotReached
+from flare_async.net.callbacks import start_soon
 from flare_async.roles import decisions
 from flare_async.roles.lease import Lease
 from flare_async.roles.machine import RoundMachine
@@ -199,7 +200,7 @@ class Updates:
         self._ready.append(lease)
         if len(self._busy) > self._runners:
             self._runners += 1
-            self._tasks.start_soon(self._carry_through, name=f"leases from {site} on")
+            start_soon(self._tasks, self._carry_through, name=f"leases from {site} on")
 
     async def _carry_through(self) -> None:
         """Carry one lease after the other through: a task costs as much as some of their frames."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from flare_async.errors import FlareError
+from flare_async.net.callbacks import start_soon
 from flare_async.roles.chunk_cache import wait_in, wake_all
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class SingleFlight(Generic[KeyT, ValueT]):
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = _Flight()
-            self._tasks.start_soon(self._do, key, flight, name="single flight")
+            start_soon(self._tasks, self._do, key, flight, name="single flight")
         while flight.value is None:
             if flight.error is not None:
                 raise flight.error

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import anyio
 
 from flare_async.errors import QuorumNotReached
+from flare_async.net.callbacks import start_soon
 from flare_async.net.groups import single_error
 from flare_async.roles.machine import RoundPlan
 from flare_async.roles.messages import Scalar
@@ -124,7 +125,7 @@ class UpdateStream:
         self.lost: list[SiteRecord] = []  # of tasks that brought no update
 
     def __enter__(self) -> Self:
-        self._tasks.start_soon(self._watch, name="sites of a stream")
+        start_soon(self._tasks, self._watch, name="sites of a stream")
         return self
 
     def __exit__(
@@ -218,7 +219,7 @@ class UpdateStream:
     def _begin(self, site: str, task: StreamTask) -> None:
         self._begun += 1
         self._machine.begin(site)
-        self._tasks.start_soon(self._follow, site, task, self._begun, name=f"task of {site}")
+        start_soon(self._tasks, self._follow, site, task, self._begun, name=f"task of {site}")
 
     async def _follow(self, site: str, task: StreamTask, serial: int) -> None:
         setting = self._of(site, task)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flare_async.errors import AckStalled, BelowMinRate, FlareError
 from flare_async.limits import MIB
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.ports import Timer
 from flare_async.transfer.digest import DigestBuilder, TensorHasher, tensor_hasher
@@ -108,7 +109,7 @@ class Offer:
         waiting = self.hashing.setdefault((name, chunks), [])
         waiting.append(waiter)
         if len(waiting) == 1:
-            tasks.start_soon(self._hash, name, chunks, name="digest")
+            start_soon(tasks, self._hash, name, chunks, name="digest")
 
     async def hashed(self, name: str, tasks: TaskGroup, *, chunks: bool = False) -> bytes | None:
         """Return a tensor's digest, or those of its chunks; None if the source fails.

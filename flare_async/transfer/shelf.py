@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flare_async.errors import FlareError, RemoteProtocolError, TransferError
 from flare_async.limits import MIB, Limits
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.ports import Clock, Random
@@ -177,7 +178,7 @@ class Shelf:
         self._opened(channel, offer)
         if not isinstance(source, MemorySource) or self._random.buggify("fed from memory"):
             feed = Feed(channel, offer, request, self._feeds)
-            self._tasks.start_soon(feed.run, self._end, name="feed a pull")
+            start_soon(self._tasks, feed.run, self._end, name="feed a pull")
             return
         part = source.tensors[name][request.start : request.stop]
         if channel.session.link.by_reference:
@@ -204,7 +205,7 @@ class Shelf:
             raise TransferError(f"{channel.peer} asks for the digests of {name!r}")
         self._opened(channel, offer)
         tell = self._tell_chunks(channel, offer, name) if name else self._tell_all(channel, offer)
-        self._tasks.start_soon(quietly, tell, channel, name="tell digests")
+        start_soon(self._tasks, quietly, tell, channel, name="tell digests")
 
     async def _tell_chunks(self, channel: Channel, offer: Offer, name: str) -> None:
         chunks = await offer.hashed(name, self._tasks, chunks=True)

@@ -19,6 +19,7 @@ from flare_async.jobs.threads import run_to_end
 from flare_async.jobs.trainers.connection import Connection, peer_uid
 from flare_async.jobs.trainers.messages import Hello
 from flare_async.limits import Limits
+from flare_async.net.callbacks import start_soon
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -62,7 +63,7 @@ class Lobby:
         await run_to_end(lambda: listener.bind(self.address))
         listener.listen(PENDING)
         listener.setblocking(False)
-        self._tasks.start_soon(self._accept, listener, name="trainers' lobby")
+        start_soon(self._tasks, self._accept, listener, name="trainers' lobby")
         return self
 
     async def close(self) -> None:
@@ -103,7 +104,7 @@ class Lobby:
             link.close()
             return
         self._waiting += 1
-        self._tasks.start_soon(self._serve, link, name="a trainer's connection")
+        start_soon(self._tasks, self._serve, link, name="a trainer's connection")
 
     async def _serve(self, link: socket.socket) -> None:
         with link:

@@ -26,6 +26,7 @@ from flare_async.jobs.trainers.sink import SharedSink
 from flare_async.jobs.trainers.trainer import Trainer
 from flare_async.jobs.training import TrainOutcome, TrainTask
 from flare_async.limits import Limits
+from flare_async.net.callbacks import start_soon
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class TrainerProcesses:
         trainer, seat.trainer = seat.trainer, None
         if trainer is not None and self._tasks is not None:
             self._ending.add(trainer)
-            self._tasks.start_soon(self._end, trainer, gently, name="end a trainer")
+            start_soon(self._tasks, self._end, trainer, gently, name="end a trainer")
 
     async def _end(self, trainer: Trainer, gently: bool) -> None:
         try:
