@@ -29,7 +29,6 @@ from flare_async.jobs.repull import Repull
 from flare_async.jobs.run import BEST_MODEL, GLOBAL_MODEL, Run
 from flare_async.jobs.threads import run_to_end
 from flare_async.limits import MIB
-from flare_async.net.callbacks import start_soon
 from flare_async.ports import Store
 from flare_async.roles.messages import RECEIVED, Scalar
 from flare_async.roles.outcome import SiteRecord, SiteStatus
@@ -229,13 +228,8 @@ class JobCohort(KnownSites, FilteredCohort):
             self._unwritten = model
         else:
             self._writing = anyio.Event()
-            start_soon(
-                self.server.context.tasks,
-                self._write_behind,
-                model,
-                version,
-                self._writing,
-                name="write a checkpoint",
+            self.server.context.tasks.start_soon(
+                self._write_behind, model, version, self._writing, name="write a checkpoint"
             )
 
     async def settle(self) -> None:

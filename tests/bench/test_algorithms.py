@@ -100,7 +100,7 @@ def test_without_concurrency_beyond_the_buffer_updates_are_fresh_on_average() ->
     assert Arrivals(1, 1, 10, seed=0).staleness() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_fedbuff_depends_on_its_seed_alone() -> None:
     """Ten client updates are a round; the same arrivals give the same models."""
     first, again = (play("FedBuff", FEDBUFF, rounds=2, seed=5, test=False) for _ in range(2))

@@ -43,7 +43,7 @@ def compared(rows: list[Row], reference: str) -> set[str]:
 WAYS = {"channel", "upload", "verified"}
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("transport", "reference", "targets"),
     [
@@ -66,7 +66,7 @@ def test_throughput_compares_every_way_with_the_run_beside_it(
     assert judged == targets
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_throughput_counts_frames_of_a_mebibyte() -> None:
     """Bulk comes in whole frames, and all but their heads lands in the lease."""
     rows = rows_of(
@@ -77,7 +77,7 @@ def test_throughput_counts_frames_of_a_mebibyte() -> None:
     assert value_of(rows, "channel: bytes a MiB through scratch") < 16_384
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_rounds_measure_one_case_without_torch() -> None:
     """Wall, memory and counts of the case that was asked for."""
     rows = rows_of("bench.rounds", "--clients", "3", "--rounds", "2", "--bytes", "1KB")
@@ -88,7 +88,7 @@ def test_rounds_measure_one_case_without_torch() -> None:
     assert value_of(rows, "frames a client-round") > 0
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_startup_stands_beside_an_interpreter_that_does_nothing() -> None:
     """The reference runs in turn with what it is compared with."""
     rows = rows_of("bench.startup", "--times", "1")
@@ -98,7 +98,7 @@ def test_startup_stands_beside_an_interpreter_that_does_nothing() -> None:
     assert {row["reference"] for row in rows} == {"python -c pass", "target, below"}
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_latency_measures_three_cases_and_judges_them_by_each_other() -> None:
     """Every ping of every case came back, and a reader really stood still."""
     words = ("--pings", "40", "--runs", "1", "--bytes", "1MiB", "--only", "control")
@@ -125,7 +125,7 @@ def test_latency_compares_the_others_with_and_without_a_stopped_peer() -> None:
     assert [row["reference"] for row in rows] == ["without it", "target, at least"]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "transport", ["unix", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("tls", "wss"))]
 )

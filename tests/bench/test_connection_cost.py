@@ -18,7 +18,7 @@ def grown(rows: list[Row], side: str) -> float:
     return float(found.value)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(("transport", "count", "most"), [("tcp", 500, 12.0), ("tls", 100, 110.0)])
 def test_a_connection_that_has_pulled_costs_no_more_than_it_may(
     transport: str, count: int, most: float

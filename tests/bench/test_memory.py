@@ -23,7 +23,7 @@ def test_windows_grow_with_the_clients_up_to_the_budget_of_the_process() -> None
     assert Case(100, 1, 1).windows == 256 * MIB
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_memory_measures_server_and_clients() -> None:
     """Each beside its target, and nothing was held as a file in memory."""
     rows = rows_of("bench.memory", "--clients", "2", "--bytes", "4MB", "--tensor-bytes", "1MB")

@@ -70,7 +70,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["ours", pytest.param("ours, deployed", marks=pytest.mark.sweep)])
 def test_our_own_programs_pass_their_check(tmp_path: Path, name: str) -> None:
     """The same programs that stand beside the peers."""

@@ -7,7 +7,7 @@ import pytest
 from tests.bench.test_benches import rows_of, value_of
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("mode", "egress"), [pytest.param("splice", 8.0, marks=pytest.mark.sweep), ("cache", 1.0)]

@@ -9,7 +9,7 @@ from bench.trainer import measure
 MODEL = 48_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("transfer", [pytest.param("FULL", marks=pytest.mark.sweep), "DIFF"])
 def test_neither_model_nor_result_is_held_by_the_client(transfer: str) -> None:
     """It grows by less than half a model, its trainer by hardly more than the received one."""

@@ -10,7 +10,7 @@ from tests.simulation.ablation import found_seeds, hunt
 from tests.simulation.ablations import ABLATIONS, Ablation
 from tests.simulation.runner import one_seed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(120)]
 
 FOUND = found_seeds()
 NEAR = 60  # seeds that are looked through when the kept one is not the one any more

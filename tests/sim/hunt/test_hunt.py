@@ -179,7 +179,7 @@ def test_files_of_sites_are_there(tmp_path):
     assert hunted(job, 2)[1] == []
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_part_may_say_more_than_a_pipe_holds(job_file, capsys):
     """Findings of many lines; a part that dies is an error, not a bug."""
     more = "\n\ndef check(run):\n    raise ValueError('x' * 60_000)\n"
@@ -191,7 +191,7 @@ def test_a_part_may_say_more_than_a_pipe_holds(job_file, capsys):
     assert "a process of it exited with status 9" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_command_tells_failing_seeds_and_their_replay(job_file, capsys):
     """Two processes; exit status 1, and the same seed again with its own command."""
     path = str(job_file("AsTheyCome"))

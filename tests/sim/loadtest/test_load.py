@@ -72,7 +72,7 @@ def drawn(share, seed, skipped=0):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("words", [("--transport", "tcp"), ("--transport", "unix"), ("--tls",)])
 def test_every_task_is_counted_with_its_bytes(tmp_path, words):
     """Down and up, in a process of clients beside the server's."""
@@ -86,7 +86,7 @@ def test_every_task_is_counted_with_its_bytes(tmp_path, words):
     assert (tmp_path / "load-1" / "latency.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_links_are_cut_as_the_seed_says_and_cost_no_task(tmp_path):
     """The sessions go on over other links."""
     found = load(tmp_path, "--drop", "30%", "--train-time", "50ms", "--seed", "3")
@@ -94,7 +94,7 @@ def test_links_are_cut_as_the_seed_says_and_cost_no_task(tmp_path):
     assert (found["tasks_ok"], found["failures"], found["correct"]) == (24, {}, True)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_failures_are_counted_by_kind(tmp_path):
     """The others make up the quorum; the mean is theirs."""
     found = load(tmp_path, "--fail", "20%", "--processes", "1", "--seed", "3")
@@ -104,7 +104,7 @@ def test_failures_are_counted_by_kind(tmp_path):
     assert failed > 0
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_clients_of_other_machines_join(tmp_path):
     """The server tells where; each host brings clients of other numbers."""
     size = ("--clients", "6", "--rounds", "1", "--model-size", "4KB", "--json")
@@ -155,7 +155,7 @@ def test_one_process_has_both_ends_of_every_connection():
     assert replace(setting, processes=2).connections == 10
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_too_few_files_for_both_ends_are_told_at_once(tmp_path):
     """And not after the patience with clients that cannot come."""
     words = command("--clients", "180", "--processes", "1", "--workspace", str(tmp_path))
@@ -168,7 +168,7 @@ def test_too_few_files_for_both_ends_are_told_at_once(tmp_path):
     assert "a process may open 300 files, 460 are needed" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("address", ["nonsense", "tls://127.0.0.1:9"])
 def test_what_no_client_can_join_is_told_once(capsys, address):
     """However many clients there are."""
@@ -190,7 +190,7 @@ def test_memory_of_a_process_is_counted_once():
     assert dict(figures.rows())["memory a client"] == "500 B, at the server and as a client"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("number", "status", "said"),
     [
