@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from flare_async.errors import ConfigError, ConnectFailed
@@ -14,46 +14,18 @@ from flare_async.testing.cutter import Cutter
 from flare_async.testing.delay import pass_seconds
 from flare_async.testing.faults import Fault
 from flare_async.testing.link import SimLink, linked_pair
+from flare_async.testing.named import NamedListener, NamedNetwork
 from flare_async.testing.partitions import Partitions
 from flare_async.testing.pipe import Hold, Medium
 from flare_async.testing.plan import FaultPlan
 from flare_async.testing.way import Way
-from flare_async.transports.accept import AcceptQueue
 
 __all__ = ["SimListener", "SimNetwork", "SiteNetwork"]
 
 ACCEPT_QUEUE = 16_384  # simulated clients connect all at once
 SCHEME = "sim://"
-
-
-class SimListener(AcceptQueue[SimLink]):
-    """Accepts links of one name; refuses when ``ACCEPT_QUEUE`` of them wait."""
-
-    def __init__(self, network: SimNetwork, address: str) -> None:
-        super().__init__(ACCEPT_QUEUE)
-        self._network = network
-        self.address = address
-
-    async def aclose(self) -> None:
-        """Stop listening; what waits to be accepted is refused."""
-        self._network.forget(self.address)
-        self.close()
-
-
-@dataclass(frozen=True, slots=True)
-class SiteNetwork:
-    """A network as one site sees it: the links that it makes go by the site's name."""
-
-    network: SimNetwork
-    site: str
-
-    async def connect(self, address: str) -> SimLink:
-        """Connect as this site; raises as ``SimNetwork.connect`` does."""
-        return await self.network.connect(address, self.site)
-
-    async def listen(self, address: str) -> SimListener:
-        """Listen under a name; raises as ``SimNetwork.listen`` does."""
-        return await self.network.listen(address)
+SimListener: TypeAlias = NamedListener[SimLink]
+SiteNetwork: TypeAlias = NamedNetwork[SimLink]
 
 
 class SimNetwork:
@@ -104,7 +76,7 @@ class SimNetwork:
 
     def of(self, site: str) -> SiteNetwork:
         """Return the network port of one site."""
-        return SiteNetwork(self, site)
+        return NamedNetwork(self, site)
 
     def partition(self, one: str, other: str | None = None, *, one_way: bool = False) -> None:
         """Let nothing pass between two names, or with ``one_way`` from the first to the second.
@@ -150,7 +122,7 @@ class SimNetwork:
         _check(address)
         if address in self._listeners:
             raise ConnectFailed(address, "somebody listens there already")
-        listener = self._listeners[address] = SimListener(self, address)
+        listener = self._listeners[address] = NamedListener(self, address, ACCEPT_QUEUE)
         return listener
 
     def forget(self, address: str) -> None:

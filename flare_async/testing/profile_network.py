@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -20,12 +19,12 @@ from flare_async.net.link import LinkReceiver
 from flare_async.ports import Clock, Random
 from flare_async.testing.delay import pass_seconds
 from flare_async.testing.lane import Host, Lane
+from flare_async.testing.named import NamedListener, NamedNetwork
 from flare_async.testing.profile import Course, Profile
 from flare_async.testing.waiters import Waiters
-from flare_async.transports.accept import AcceptQueue
 from flare_async.wire.frames import Frame
 
-__all__ = ["HostNetwork", "ProfileLink", "ProfileListener", "ProfileNetwork"]
+__all__ = ["ProfileLink", "ProfileNetwork"]
 
 ACCEPT_QUEUE: Final = 1_000_000  # everybody may connect in the same virtual second
 SCHEME: Final = "sim://"
@@ -127,36 +126,6 @@ class ProfileLink:
         self._waiters.wake()
 
 
-class ProfileListener(AcceptQueue[ProfileLink]):
-    """Accepts links of one name."""
-
-    def __init__(self, network: ProfileNetwork, address: str) -> None:
-        super().__init__(ACCEPT_QUEUE)
-        self._network = network
-        self.address = address
-
-    async def aclose(self) -> None:
-        """Stop listening; what waits to be accepted is refused."""
-        self._network.forget(self.address)
-        self.close()
-
-
-@dataclass(frozen=True, slots=True)
-class HostNetwork:
-    """The network as one host sees it: links that it makes have the host's profile."""
-
-    network: ProfileNetwork
-    host: str
-
-    async def connect(self, address: str) -> ProfileLink:
-        """Connect as this host; raises as ``ProfileNetwork.connect`` does."""
-        return await self.network.connect(address, self.host)
-
-    async def listen(self, address: str) -> ProfileListener:
-        """Listen under a name; raises as ``ProfileNetwork.listen`` does."""
-        return await self.network.listen(address)
-
-
 class ProfileNetwork:
     """Listeners and links of one simulated network.
 
@@ -186,11 +155,11 @@ class ProfileNetwork:
         self._rate_of = rate_of
         self._limits = limits or Limits()
         self._frame_bytes = min(frame_bytes, self._limits.frame_bytes)
-        self._listeners: dict[str, ProfileListener] = {}
+        self._listeners: dict[str, NamedListener[ProfileLink]] = {}
 
-    def of(self, host: str) -> HostNetwork:
+    def of(self, host: str) -> NamedNetwork[ProfileLink]:
         """Return the network port of one host."""
-        return HostNetwork(self, host)
+        return NamedNetwork(self, host)
 
     async def connect(self, address: str, host: str = "") -> ProfileLink:
         """Connect to a listener of this network; takes one round trip.
@@ -222,7 +191,7 @@ class ProfileNetwork:
             raise
         return here
 
-    async def listen(self, address: str) -> ProfileListener:
+    async def listen(self, address: str) -> NamedListener[ProfileLink]:
         """Listen under a name.
 
         Raises:
@@ -232,7 +201,7 @@ class ProfileNetwork:
         check_address(address)
         if address in self._listeners:
             raise ConnectFailed(address, "somebody listens there already")
-        listener = self._listeners[address] = ProfileListener(self, address)
+        listener = self._listeners[address] = NamedListener(self, address, ACCEPT_QUEUE)
         return listener
 
     def forget(self, address: str) -> None:
