@@ -1,4 +1,4 @@
-"""Tasks that are started from plain callbacks, such as those in which frames arrive.
+"""Tasks and scopes that are made in plain callbacks, such as those in which frames arrive.
 
 anyio asks sniffio, where that is installed, which event loop runs, and sniffio knows only inside of
 a task. In a callback the answer is given beforehand.
@@ -6,8 +6,11 @@ a task. In a callback the answer is given beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVarTuple
+
+import anyio
 
 try:
     import sniffio
@@ -17,7 +20,7 @@ except ImportError:  # then anyio asks asyncio itself
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-__all__ = ["start_soon"]
+__all__ = ["cancel_scope", "start_soon"]
 
 Args = TypeVarTuple("Args")
 
@@ -32,8 +35,22 @@ def start_soon(
     if sniffio is None:
         tasks.start_soon(func, *args, name=name)
         return
+    with _told():
+        tasks.start_soon(func, *args, name=name)
+
+
+def cancel_scope() -> anyio.CancelScope:
+    """Return a scope that is not entered yet, in a task or in a callback."""
+    if sniffio is None:
+        return anyio.CancelScope()
+    with _told():
+        return anyio.CancelScope()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     token = sniffio.current_async_library_cvar.set("asyncio")
     try:
-        tasks.start_soon(func, *args, name=name)
+        yield
     finally:
         sniffio.current_async_library_cvar.reset(token)

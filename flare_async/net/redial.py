@@ -10,7 +10,7 @@ import structlog
 
 from flare_async.errors import FlareError
 from flare_async.net.backoff import Backoff
-from flare_async.net.callbacks import start_soon
+from flare_async.net.callbacks import cancel_scope, start_soon
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.link import Link
 
@@ -48,7 +48,7 @@ class Redial:
         if session.flow.moved > self._moved or lived >= self._backoff.bound:
             self._moved = session.flow.moved
             self._backoff.reset()
-        self._scope = anyio.CancelScope()
+        self._scope = cancel_scope()
         start_soon(self._tasks, self._run, session, name=f"redial to {session.peer}")
 
     def ended(self, session: Session) -> None:
@@ -57,7 +57,7 @@ class Redial:
             self._scope.cancel()
 
     async def _run(self, session: Session) -> None:
-        scope = self._scope or anyio.CancelScope()
+        scope = self._scope or cancel_scope()
         with scope:
             while not session.ended and not session.attached:
                 # Bounded by the session, which gives up after ``session_grace``.

@@ -17,7 +17,7 @@ import structlog
 from flare_async.errors import ChannelReset, FlareError, RemoteProtocolError
 from flare_async.limits import KIB, MIB
 from flare_async.net.backoff import Backoff
-from flare_async.net.callbacks import start_soon
+from flare_async.net.callbacks import cancel_scope, start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.messages import Messages
 from flare_async.net.session import Session
@@ -95,7 +95,7 @@ class LogIntake:
         """Take a site's records from now on; harmless more than once."""
         if site in self._sources or self._finishing:
             return
-        source = self._sources[site] = Source(site, anyio.CancelScope())
+        source = self._sources[site] = Source(site, cancel_scope())
         start_soon(self._server.context.tasks, self._follow, source, name=f"records of {site}")
 
     async def finish(self) -> None:

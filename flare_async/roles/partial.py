@@ -9,6 +9,7 @@ import anyio
 import structlog
 
 from flare_async.errors import FlareError, RemoteProtocolError, TransferError
+from flare_async.net.callbacks import cancel_scope
 from flare_async.net.endpoint import FIRST_WINDOW
 from flare_async.net.messages import Messages
 from flare_async.roles.claim import Claim, Ledger, error_of
@@ -64,7 +65,7 @@ class Partial:
         self._limits = setting.server.context.limits
         self._claims: dict[str, Claim] = {}
         self._state = _State.OPEN
-        self._scope = anyio.CancelScope()
+        self._scope = cancel_scope()
         self._heard_at = 0.0  # since the sum was asked for
         self._report = PartialReport(epoch)
         self._messages: Messages[PartialMessage] | None = None
@@ -115,7 +116,7 @@ class Partial:
             deadline, remaining = self._setting.plan.deadline, self._ledger.remaining
             if deadline is not None and remaining is not None:
                 overtime = max(self._limits.stall_timeout, deadline / OVERTIME)
-                self._scope.deadline = anyio.current_time() + remaining + overtime
+                self._scope.deadline = self._heard_at + remaining + overtime
             self._post(Pass())
 
     def give_up(self, reason: str) -> None:

@@ -6,8 +6,9 @@ changes what readers see at its end; cancelled before, it has changed nothing. W
 ``write`` replaces a file as a rename does, whole or not at all, and is durable on return.
 
 ``crash`` is the loss of the host's power: buffered bytes are cut to a prefix, and of what is under
-way, a write has happened or not and an append has left a prefix, as the dice say. Operations from
-before the crash fail when their time is over, should their callers still live.
+way, a write has happened or not and an append has left a prefix, as the dice say; what comes after
+bytes that are lost is lost as well. Operations from before the crash fail when their time is over,
+should their callers still live.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class SimDisk:
         """
         data = self._found(name)  # what is appended meanwhile is not of this flush
         await self._turn(Doing("sync", name))
-        if not self._lies and self.files[name].startswith(data):
+        if not self._lies and self.files.get(name, b"").startswith(data):
             self._kept[name] = max(data, self._kept.get(name, b""), key=len)
 
     async def read(self, name: str) -> bytes:
@@ -152,7 +153,8 @@ class SimDisk:
     def crash(self) -> None:
         """Lose what is not durable, but for a prefix; the files are what a restart finds."""
         self.crashes += 1
-        for name, data in list(self.files.items()):
+        before = dict(self.files)
+        for name, data in before.items():
             kept = self._kept.get(name)
             if kept is not None and not data.startswith(kept):  # replaced by a disk that lies
                 self.files[name] = kept if self._dice.random() < 0.5 else data
@@ -162,17 +164,17 @@ class SimDisk:
                 least = len(kept or b"")
                 self.files[name] = data[: self._dice.randint(least, len(data))]
         for doing in self._doing:
-            self._half_done(doing)
+            self._half_done(doing, before.get(doing.name, b""))
         self._doing.clear()
         self._kept = dict(self.files)
 
-    def _half_done(self, doing: Doing) -> None:
+    def _half_done(self, doing: Doing, before: bytes) -> None:
         if doing.kind == "write" and self._dice.random() < 0.5:
             self.files[doing.name] = doing.data
         elif doing.kind == "append":
             part = doing.data[: self._dice.randint(0, len(doing.data))]
-            if part:
-                self.files[doing.name] = self.files.get(doing.name, b"") + part
+            if part and self.files.get(doing.name, b"") == before:  # else it would follow a hole
+                self.files[doing.name] = before + part
 
     def _found(self, name: str) -> bytes:
         if name not in self.files:

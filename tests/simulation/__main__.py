@@ -26,9 +26,10 @@ def main() -> int:
     began, failed = time.perf_counter(), 0
     seeds = range(chosen.first, chosen.first + chosen.seeds)
     for tally in run_seeds(names, seeds, chosen.processes):
+        each = 1000 * tally.seconds / max(1, tally.seeds)
         print(
             f"{tally.scenario:<12} {tally.seeds} seeds, {len(tally.failed)} failed,"
-            f" {tally.rounds} rounds kept, {1000 * tally.seconds / tally.seeds:.0f} ms a seed"
+            f" {tally.rounds} rounds kept, {each:.0f} ms a seed"
             f" ({sum(tally.struck.values())} points struck)",
             *tally.failures,
             *([f"{tally.scenario}: failing seeds {tally.failed}"] if tally.failed else []),

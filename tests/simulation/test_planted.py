@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import pytest
 
 from flare_async.testing.federation import Setting
 from flare_async.testing.scenario import play
+from flare_async.transfer.shelf import Shelf
+from tests.simulation.ablations import Ablation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -46,3 +49,26 @@ def test_the_planted_duplicate_is_replayed_to_the_step(trace):
     assert first.violations == again.violations != ()
     assert first.evidence.story == again.evidence.story
     assert not trace or first.trace_hash == again.trace_hash
+
+
+def test_control_that_is_never_answered_is_found():
+    """S4: an answer that does not come at all is later than any bound."""
+    find = vars(Shelf)["_find"]
+
+    def find_or_say_nothing(self, channel, key):
+        return None if key == "probe" else find(self, channel, key)
+
+    changes = ((Shelf, "_find", find_or_say_nothing),)
+    setting = Setting(sites=2, rounds=1, values=50, probes=True, seconds=(2.0, 3.0))
+    with Ablation("answers", "whoever asks is answered", "jitter", changes).off():
+        broken = {one.invariant for one in play(setting).violations}
+    assert broken == {"S4", "S8"}  # the channels of the questions are left as well
+    assert play(setting).clean
+
+
+def test_a_round_that_takes_too_long_after_all_is_healed_is_found():
+    """L1: with tasks longer than the bound the end comes too late, and nothing else is wrong."""
+    setting = Setting(mode="liveness", sites=2, rounds=1, values=50, heal=1.0)
+    verdict = play(dataclasses.replace(setting, seconds=(230.0, 240.0)))
+    assert [one.invariant for one in verdict.violations] == ["L1"]
+    assert play(setting).clean

@@ -45,6 +45,39 @@ def test_a_crash_keeps_a_prefix_of_what_was_only_appended():
     assert len(left) > 2
 
 
+def test_nothing_follows_bytes_that_a_crash_has_lost():
+    """An append that is under way leaves no hole: what is there is a prefix of all that was."""
+
+    async def main(seed):
+        disk = make_disk(seed, latency=(1.0, 1.0))
+        await disk.append("journal", b"abcd")
+        writing = asyncio.ensure_future(disk.append("journal", b"efgh"))
+        await asyncio.sleep(0.5)
+        disk.crash()
+        with pytest.raises(WorkspaceError, match="crashed during the append"):
+            await writing
+        return disk.files.get("journal", b"")
+
+    left = {run_sim(lambda seed=seed: main(seed), seed=seed) for seed in SEEDS}
+    assert left <= {b"abcdefgh"[:count] for count in range(9)}
+    assert any(len(data) > 4 for data in left)
+
+
+def test_a_file_that_is_removed_while_it_is_flushed_is_gone(sim):
+    """Who flushes it is none the worse."""
+
+    async def main():
+        disk = make_disk(latency=(1.0, 1.0))
+        await disk.append("journal", b"abcd")
+        flushing = asyncio.ensure_future(disk.sync("journal"))
+        await asyncio.sleep(0.5)
+        disk.remove("journal")
+        await flushing
+        return disk.files
+
+    assert sim(main) == {}
+
+
 def test_a_crash_loses_nothing_that_was_flushed():
     """What sync has returned for is there, whatever the seed."""
 

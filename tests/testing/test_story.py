@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import types
+from contextlib import asynccontextmanager
 
+import pytest
+
+from flare_async.net.clock import LoopClock
+from flare_async.net.lag import LagMonitor
 from flare_async.testing.story import SHOWN_TASKS, await_site, describe_tasks
 
 
@@ -47,6 +52,71 @@ def test_a_site_has_the_line_of_the_await_and_no_file(sim):
 
     line = outer.__code__.co_firstlineno + 2
     assert sim(main).startswith(f"outer:{line} > sleep:")
+
+
+class Waits:
+    """Awaits by a coroutine's own iterator."""
+
+    def __await__(self):
+        return outer(asyncio.sleep(9)).__await__()
+
+
+@asynccontextmanager
+async def leaving():
+    """Wait at the end of the block."""
+    yield
+    await outer(asyncio.sleep(9))
+
+
+async def counting():
+    """Wait for each number."""
+    await asyncio.sleep(9)
+    yield 1
+
+
+async def leave():
+    """Leave a block that waits."""
+    async with leaving():
+        pass
+
+
+async def count():
+    """Go through numbers that wait."""
+    async for _ in counting():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (lambda: outer(Waits()), ["outer", "outer", "sleep"]),
+        (count, ["count", "counting", "sleep"]),
+        (
+            leave,
+            ["leave", "_AsyncGeneratorContextManager.__aexit__", "leaving", "outer", "sleep"],
+        ),
+        (
+            lambda: LagMonitor(LoopClock()).steps(outer(asyncio.sleep(9)), "x"),
+            ["driven", "Steps.__await__", "outer", "sleep"],
+        ),
+    ],
+    ids=["iterator", "generator", "context", "steps"],
+)
+def test_a_site_goes_through_what_wraps_a_coroutine(sim, start, expected):
+    """Objects of the interpreter that hide it, and awaitables that resume it themselves."""
+
+    async def driven(awaitable):
+        await awaitable
+
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            started = start()
+            task = group.create_task(driven(started) if expected[0] == "driven" else started)
+            await asyncio.sleep(1)
+            return await_site(task)
+
+    found = names(sim(main))
+    assert [name.rpartition("<locals>.")[2] for name in found] == expected
 
 
 def test_a_finished_task_has_no_site(sim):

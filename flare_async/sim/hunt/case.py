@@ -6,17 +6,18 @@ import dataclasses
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from flare_async.roles.relay import RelayMode
 from flare_async.testing import Cut, Delay, Fault, Freeze, ResetInFrame, Slice
 
-__all__ = ["PLAIN", "Case", "drawn_case"]
+__all__ = ["PLAIN", "Case", "Death", "drawn_case"]
 
 MODES: Final[tuple[RelayMode, ...]] = ("splice", "cache")
 RELAYED: Final = 0.25  # of the cases
 CRASHING: Final = 0.35  # of the cases with faults
 MOST_FAULTS: Final = 3
+Death: TypeAlias = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Case:
 
     ``permute`` lets steps that are ready together run in the seed's order. ``latency`` and
     ``seconds`` bound how long bytes travel and tasks take. ``crash`` is the probability that a
-    task's trainer dies. ``lost`` names (round, site) whose trainer dies for certain.
+    task's trainer dies. ``lost`` names (round, kind of task, site) whose trainer dies for certain.
     """
 
     seed: int
@@ -36,7 +37,7 @@ class Case:
     relay_mode: RelayMode = "splice"
     crash: float = 0.0
     faults: tuple[Fault, ...] = ()
-    lost: frozenset[tuple[int, str]] = frozenset()
+    lost: frozenset[Death] = frozenset()
 
     @property
     def calm(self) -> bool:
@@ -48,9 +49,10 @@ class Case:
         told = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
-            if field.name != "seed" and getattr(self, field.name) != field.default
+            if field.name not in {"seed", "permute"} and getattr(self, field.name) != field.default
         ]
-        return ", ".join(told) or "nothing but the order of steps"
+        order = "the order of steps" if self.permute else "nothing, in the plain order of steps"
+        return ", ".join(told) or order
 
     def without(self) -> Iterator[tuple[str, Case]]:
         """Yield the case without each of the things that are special about it."""

@@ -118,18 +118,20 @@ def verdicts(asked: Asked, hunt: Hunt, clients: int) -> list[Verdict]:
 
 def replay(asked: Asked, hunt: Hunt, clients: int, results: TextIO) -> int:
     """Play one seed twice, and tell what it shows."""
+    from flare_async.sim.hunt.hunter import OTHER_STORY
+
     seed = asked.seed or 0
-    verdict, again = hunt.verdict(seed), hunt.verdict(seed)
+    verdict = hunt.verdict(seed)
+    same = hunt.verdict(seed) == verdict
     if asked.as_json:
-        results.write(json.dumps(asdict(verdict), indent=1) + "\n")
+        document = {**asdict(verdict), "reproducible": same}
+        results.write(json.dumps(document, indent=1) + "\n")
     elif verdict.findings:
-        results.write(hunt.report(seed, command_of(asked, seed, clients)) + "\n")
+        results.write(hunt.report(verdict, command_of(asked, seed, clients)) + "\n")
     else:
-        results.write(f"seed {seed} is clean: {verdict.options}\n")
-    if verdict != again:
-        results.write(f"seed {seed} is another story at every run: the job has other sources\n")
-        return 1
-    return 1 if verdict.findings else 0
+        clean = f"is clean: {verdict.options}" if same else f"is not to be judged: {OTHER_STORY}"
+        results.write(f"seed {seed} {clean}\n")
+    return 1 if verdict.findings or not same else 0
 
 
 def tell(asked: Asked, hunt: Hunt, clients: int, failing: list[Verdict], results: TextIO) -> None:
@@ -139,7 +141,7 @@ def tell(asked: Asked, hunt: Hunt, clients: int, failing: list[Verdict], results
         document = {"seeds": asked.seeds, "first": asked.first, "failing": found}
         results.write(json.dumps(document, indent=1) + "\n")
         return
-    told = (hunt.report(one.seed, command_of(asked, one.seed, clients)) for one in failing)
+    told = (hunt.report(one, command_of(asked, one.seed, clients)) for one in failing)
     results.writelines(f"{report}\n\n" for report in islice(told, REPORTED))
     if failing:
         numbers = ", ".join(str(verdict.seed) for verdict in failing[:100])

@@ -39,7 +39,7 @@ class HuntTrainer:
         site, number = task.site.name, task.site.round_number
         dice = self._random.once(f"trainer {site} {number} {task.kind}")
         seconds = dice.uniform(*self._case.seconds)
-        dies = dice.random() < self._case.crash or (number, site) in self._case.lost
+        dies = dice.random() < self._case.crash or (number, task.kind, site) in self._case.lost
         if seconds:
             await pass_seconds(self._clock, seconds * (dice.random() if dies else 1.0))
         if dies:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 from flare_async.jobs.events import Observer
 from flare_async.jobs.recipe import Recipe
@@ -21,13 +22,15 @@ __all__ = ["HuntEnv"]
 
 
 class HuntEnv(VirtualEnv):
-    """Bytes over links on which the case's faults act."""
+    """Bytes over links on which the case's faults act, and a run folder while it lasts."""
 
-    def __init__(self, case: Case, clients: int, job_seed: int, observer: Observer) -> None:
+    def __init__(
+        self, case: Case, clients: int, job_seed: int, observer: Observer, folder: Path
+    ) -> None:
         setting = VirtualSetting(
             clients=clients, relays=case.relays, relay_mode=case.relay_mode, seed=job_seed
         )
-        super().__init__(setting, observer)
+        super().__init__(setting, observer, folder)
         self._case = case
 
     def _network(self, limits: Limits) -> SeenByName:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Final, TextIO
@@ -18,18 +19,26 @@ from flare_async.sim.hunt.judge import Finding, Judge
 from flare_async.sim.hunt.play import Job, Outcome, play_case
 from flare_async.testing.divergence import first_divergence
 
-__all__ = ["Hunt", "Verdict", "in_processes"]
+__all__ = ["OTHER_STORY", "Hunt", "Verdict", "in_processes"]
 
 SHOWN: Final = 12
+OTHER_STORY: Final = (
+    "played again it is another story: the job has a source of chance of its own, such as the"
+    " clock, an unseeded generator or a file that a run leaves"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one seed has shown; without findings it is clean."""
+    """What one seed has shown; without findings it is clean.
+
+    ``story`` is the hash of what happened and of the last model.
+    """
 
     seed: int
     options: str
     findings: tuple[str, ...] = ()
+    story: str = ""
 
 
 @dataclass(slots=True)
@@ -47,21 +56,29 @@ class Hunt:
     def verdict(self, seed: int) -> Verdict:
         """Play one seed."""
         case = self.case(seed)
-        found = self.judge.findings(play_case(self.job, case))
-        return Verdict(seed, case.line(), tuple(str(one) for one in found))
+        outcome = play_case(self.job, case)
+        found = tuple(str(one) for one in self.judge.findings(outcome))
+        return Verdict(seed, case.line(), found, story_of(outcome))
 
-    def report(self, seed: int, command: str) -> str:
+    def report(self, verdict: Verdict, command: str) -> str:
         """Return all that is known of a failing seed."""
-        case, outcome, found = self.smallest(seed)
-        lines = [f"seed {seed} fails; replay it with", f"  {command}"]
-        for one in found:
-            head, *rest = str(one).splitlines()
-            lines += [f"  {head}", *(f"    {line}" for line in rest[: 2 * SHOWN])]
-        lines += [f"  options: {self.case(seed).line()}"]
+        lines = [f"seed {verdict.seed} fails; replay it with", f"  {command}"]
+        if self.verdict(verdict.seed) != verdict:
+            lines += self._told(verdict.findings)
+            return "\n".join([*lines, f"  options: {verdict.options}", f"  {OTHER_STORY}"])
+        case, outcome, found = self.smallest(verdict.seed)
+        lines += self._told(map(str, found))
+        lines += [f"  options: {verdict.options}"]
         lines += [f"  it fails with no more than: {case.line()}"]
         lines += [f"  {self._parting(case, outcome)}", "  the last of its story:"]
         lines += [f"    {line}" for line in outcome.story[-SHOWN:]]
         return "\n".join(lines)
+
+    def _told(self, findings: Iterable[str]) -> Iterator[str]:
+        for one in findings:
+            head, *rest = one.splitlines()
+            yield f"  {head}"
+            yield from (f"    {line}" for line in rest[: 2 * SHOWN])
 
     def smallest(self, seed: int) -> tuple[Case, Outcome, list[Finding]]:
         """Return the failing case without all that it fails without as well."""
@@ -80,12 +97,18 @@ class Hunt:
         return case, outcome, found
 
     def _parting(self, case: Case, outcome: Outcome) -> str:
+        """Return where the story leaves the passing one that it stays with for longest."""
+        found: list[tuple[int, str]] = []
         for how, other in case.without():
             passing = play_case(self.job, other)
             if not self.judge.findings(passing):
                 parting = first_divergence(outcome.story, passing.story)
-                return f"it passes {how}; first divergence at {parting or 'no line of the story'}"
-        return "it fails in the plain order of steps as well"
+                at = len(outcome.story) if parting is None else parting.at
+                told = parting or "no line of the story"
+                found.append((at, f"it passes {how}; first divergence at {told}"))
+        if not found:
+            return "it fails in the plain order of steps as well"
+        return max(found, key=lambda one: one[0])[1]
 
 
 def in_processes(words: Sequence[str], seeds: range, processes: int) -> Iterator[Verdict]:
@@ -108,7 +131,8 @@ def in_processes(words: Sequence[str], seeds: range, processes: int) -> Iterator
             lines.seek(0)
             for line in lines:
                 fields = json.loads(line)
-                yield Verdict(fields["seed"], fields["options"], tuple(fields["findings"]))
+                findings = tuple(fields["findings"])
+                yield Verdict(fields["seed"], fields["options"], findings, fields["story"])
 
 
 def begun(stack: ExitStack, words: Sequence[str]) -> tuple[subprocess.Popen[bytes], TextIO]:
@@ -124,6 +148,12 @@ def begun(stack: ExitStack, words: Sequence[str]) -> tuple[subprocess.Popen[byte
 def part_words(part: range) -> list[str]:
     """Return a range of seeds as words."""
     return [str(part.start), str(part.stop), str(part.step)]
+
+
+def story_of(outcome: Outcome) -> str:
+    """Return the hash of what happened in a case, and of what it left."""
+    text = "\n".join([*outcome.story, outcome.digest])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def as_line(verdict: Verdict) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flare_async.errors import QuorumNotReached, TrainingFailed
+from flare_async.jobs.history import RoundRecord
 from flare_async.jobs.run import RunStatus
 from flare_async.roles.outcome import SiteRecord, SiteStatus
-from flare_async.sim.hunt.case import PLAIN, Case
+from flare_async.sim.hunt.case import PLAIN, Case, Death
 from flare_async.sim.hunt.play import Job, Outcome, play_case
 
 __all__ = ["Finding", "Judge"]
@@ -41,6 +42,9 @@ class Judge:
 
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Return what is wrong; nothing where all is well."""
+        return [Finding(one.rule, outcome.named(one.problem)) for one in self._found(outcome)]
+
+    def _found(self, outcome: Outcome) -> list[Finding]:
         found = list(self._ends(outcome))
         if found or outcome.run is None:
             return found
@@ -90,7 +94,7 @@ class Judge:
             )
             yield Finding("the same participants give the same bits", problem)
 
-    def _digest(self, lost: frozenset[tuple[int, str]]) -> str:
+    def _digest(self, lost: frozenset[Death]) -> str:
         found = self._plain.get(lost)
         if found is None:
             case: Case = dataclasses.replace(PLAIN, lost=lost)
@@ -98,11 +102,11 @@ class Judge:
         return found
 
 
-def _records(outcome: Outcome) -> Iterator[tuple[int, SiteRecord]]:
+def _records(outcome: Outcome) -> Iterator[tuple[RoundRecord, SiteRecord]]:
     rounds = () if outcome.run is None else outcome.run.history.rounds
     for record in rounds:
         for one in record.sites:
-            yield record.number, one
+            yield record, one
 
 
 def _some_died(outcome: Outcome) -> bool:
@@ -123,9 +127,14 @@ def _closed_early(outcome: Outcome) -> bool:
     return there >= rounds[-1].quorum
 
 
-def _lost(outcome: Outcome) -> frozenset[tuple[int, str]] | None:
+def _lost(outcome: Outcome) -> frozenset[Death] | None:
     """Return whose trainers died in which rounds; None where others are missing, too."""
-    missing = [(n, one) for n, one in _records(outcome) if one.status is not SiteStatus.OK]
+    missing = [(of, one) for of, one in _records(outcome) if one.status is not SiteStatus.OK]
     if any(one.code != DIED for _, one in missing):
         return None
-    return frozenset((number, one.site) for number, one in missing)
+    return frozenset((of.number, kind_of(of), one.site) for of, one in missing)
+
+
+def kind_of(record: RoundRecord) -> str:
+    """Return the kind of a round's tasks, as sites see it."""
+    return record.task if record.task in {"validate", "submit_model"} else "train"

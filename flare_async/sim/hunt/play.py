@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from flare_async.errors import FlareError, LocalProtocolError, SimDeadlock
@@ -28,6 +29,7 @@ from flare_async.sim.hunt.case import PLAIN, Case
 from flare_async.sim.hunt.env import HuntEnv
 from flare_async.sim.load import loaded_recipe
 from flare_async.sim.play import changed
+from flare_async.sim.virtual.env import FOLDER
 from flare_async.testing.loop import run_sim
 
 __all__ = ["Job", "Outcome", "check_job", "play_case"]
@@ -62,6 +64,11 @@ class Outcome:
     checked: str = ""  # what the job's check(run) says
     absent: tuple[str, ...] = ()  # sites that did not come to the start in time
     story: list[str] = field(default_factory=list)
+    folder: str = ""  # of the run, which is gone
+
+    def named(self, text: str) -> str:
+        """Return a text with the folder's name in the place of its path: that is a new one."""
+        return text.replace(self.folder, str(FOLDER)) if self.folder else text
 
     @property
     def digest(self) -> str:
@@ -86,7 +93,7 @@ def check_job(job: Job, recipe: Recipe) -> None:
     """Refuse what no case of the job could begin with. Raises ConfigError."""
 
     async def begin() -> None:
-        HuntEnv(PLAIN, job.clients, job.seed, ignore).start(recipe)
+        HuntEnv(PLAIN, job.clients, job.seed, ignore, FOLDER).start(recipe)
 
     recipe = changed(recipe, num_rounds=job.rounds)
     run_sim(begin, seed=PLAIN.seed, horizon=HOUR)
@@ -98,8 +105,11 @@ def play_case(job: Job, case: Case) -> Outcome:
     Raises:
         ConfigError: the job or an option cannot be used.
     """
-    outcome = Outcome(case)
-    with loaded_recipe(job.path, {"seed": job.seed}) as found:
+    with (
+        loaded_recipe(job.path, {"seed": job.seed}) as found,
+        TemporaryDirectory(prefix="flare-hunt-") as folder,
+    ):
+        outcome = Outcome(case, folder=folder)
         recipe = changed(found, num_rounds=job.rounds)
         check = getattr(sys.modules.get(JOB_MODULE), "check", None)
         try:
@@ -121,9 +131,9 @@ async def _play(job: Job, case: Case, recipe: Recipe, outcome: Outcome) -> None:
             outcome.absent = tuple(site for site in job.sites if site not in event.sites)
         line = told(event)
         if line:
-            outcome.story.append(line)
+            outcome.story.append(outcome.named(line))
 
-    env = HuntEnv(case, job.clients, job.seed, note)
+    env = HuntEnv(case, job.clients, job.seed, note, Path(outcome.folder))
     outcome.run = await recipe.run(env, check=False)
 
 
@@ -132,7 +142,7 @@ def _checked(check: Callable[[Run], object], run: Run) -> str:
         check(run)
     except FlareError as exc:
         return str(exc)
-    except Exception as exc:  # noqa: BLE001 - whatever the user's check raises is its verdict
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - what the user's check raises, it says
         return f"{type(exc).__name__}: {exc}"
     return ""
 

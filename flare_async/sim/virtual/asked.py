@@ -9,9 +9,11 @@ from typing import Final
 
 from flare_async.errors import ConfigError
 from flare_async.limits import Limits
-from flare_async.roles.relay import RelayMode
+from flare_async.roles.relay import LEAST_BYTES, RelayMode
+from flare_async.sim.topology import Topology
 from flare_async.sim.virtual.networks import read_profile
 from flare_async.sim.virtual.setting import VirtualSetting
+from flare_async.sim.virtual.whatif import sites_of
 from flare_async.testing.spread import Spread
 from flare_async.testing.trainer import TrainerModel
 
@@ -60,6 +62,8 @@ class Asked:
 
     def setting(self) -> VirtualSetting:
         """Return the federation. Raises ConfigError."""
+        if not self.server_mbit > 0:
+            raise ConfigError("server_mbit", self.server_mbit, "a number above 0 is needed")
         limits = Limits(heartbeat_interval=HEARTBEAT)
         more = max(limits.link_bytes, self.relay_memory)
         limits = replace(limits, link_bytes=more, process_bytes=max(limits.process_bytes, more))
@@ -79,6 +83,19 @@ class Asked:
             seed=self.seed,
         )
 
+    def check(self) -> None:
+        """Refuse what could not be played, before anything is. Raises ConfigError."""
+        for _, case in self.cases():
+            case.setting()
+            if case.relays and case.relay_memory < LEAST_BYTES:
+                problem = f"at least {LEAST_BYTES} bytes are needed"
+                raise ConfigError("relay_memory", case.relay_memory, problem)
+            Topology.of(case.relays or None, tuple(map(str, range(case.clients))))
+
+    def least(self) -> int | None:
+        """Return how many updates a round needs, or None where the job says it."""
+        return None if self.quorum is None else max(1, sites_of(self.quorum, self.clients))
+
     def _with(self, name: str, value: str) -> Asked:
         if name == "network":
             return replace(self, network=value)
@@ -87,7 +104,14 @@ class Asked:
                 share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
                 return replace(self, dropout=share)
             if name == "clients":
-                return replace(self, clients=int(value))
-            return replace(self, relays=int(value))
+                return replace(self, clients=counted(name, int(value), 1))
+            return replace(self, relays=counted(name, int(value), 0))
         except ValueError as exc:
             raise ConfigError(f"sweep {name}", value, "is no number") from exc
+
+
+def counted(name: str, value: int, least: int) -> int:
+    """Return a count. Raises ConfigError."""
+    if value < least:
+        raise ConfigError(f"sweep {name}", value, f"a whole number from {least} on is needed")
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
@@ -71,6 +70,11 @@ def run(asked: Asked, results: TextIO) -> int:
     """Play every case, tell what came of it, and draw it where that was asked for."""
     from flare_async.sim.virtual.tell import tell
 
+    asked.check()
+    if asked.picture is not None:
+        from flare_async.sim.virtual.picture import check_picture
+
+        check_picture(asked.picture)
     found = [(label, played(case)) for label, case in asked.cases()]
     tell(asked, found, results)
     if asked.picture is not None:
@@ -85,17 +89,19 @@ def played(asked: Asked) -> WhatIf:
     """Play the job as it was asked for.
 
     Raises:
-        FlareError: the job, an option or the run fails.
+        FlareError: the job or an option cannot be used, or what the run would fail with.
     """
+    from flare_async.errors import FlareError, RunFailed
     from flare_async.sim.load import loaded_recipe
     from flare_async.sim.play import changed
     from flare_async.sim.virtual.whatif import what_if
 
     with loaded_recipe(asked.job, {"seed": asked.seed}) as found:
-        least = found.min_clients
-        if asked.quorum is not None:
-            least = max(1, math.ceil(asked.quorum * asked.clients))
-        recipe = changed(found, num_rounds=asked.rounds, min_clients=min(least, asked.clients))
+        least = min(asked.least() or found.min_clients, asked.clients)
+        recipe = changed(found, num_rounds=asked.rounds, min_clients=least)
         if asked.deadline is not None:
             recipe = changed(recipe, round_timeout=asked.deadline)
-        return what_if(recipe, asked.setting())
+        try:
+            return what_if(recipe, asked.setting())
+        except RunFailed as exc:  # it names a folder, and there is none
+            raise exc.__cause__ if isinstance(exc.__cause__, FlareError) else exc from None

@@ -23,21 +23,24 @@ from flare_async.sim.ports import AnyCrew, Ports, SeenByName
 from flare_async.sim.simulation import Simulation
 from flare_async.sim.tree import Tree
 from flare_async.sim.virtual.crew import VirtualCrew
+from flare_async.sim.virtual.disk import LaidOutDisk, SizesDisk
 from flare_async.sim.virtual.setting import VirtualSetting
 from flare_async.sim.virtual.sizes import work_of_sizes
-from flare_async.testing.disk import SimDisk
 from flare_async.testing.profile import Profile
 from flare_async.testing.profile_network import ProfileNetwork
 
-__all__ = ["VirtualEnv"]
+__all__ = ["FOLDER", "VirtualEnv"]
 
-FOLDER = Path("simulated-disk")  # that nobody makes: it is where run records are
+FOLDER = Path("simulated-disk")  # that nobody makes: what messages call the run folder
 
 
 class VirtualEnv(SimEnv):
-    """Runs one recipe on a ``SimLoop``; afterwards its ports tell what has passed."""
+    """Runs one recipe on a ``SimLoop``; afterwards its ports tell what has passed.
 
-    def __init__(self, setting: VirtualSetting, observer: Observer) -> None:
+    ``folder`` is the run folder, for as long as the run lasts: a temporary one.
+    """
+
+    def __init__(self, setting: VirtualSetting, observer: Observer, folder: Path) -> None:
         super().__init__(
             num_clients=setting.clients,
             workers="inline",
@@ -50,7 +53,12 @@ class VirtualEnv(SimEnv):
         self.setting = setting
         self.clock = LoopClock()
         self.random = SeededRandom(setting.seed)
-        self.disk = SimDisk(self.clock, self.random)
+        self.folder = folder
+        self.disk: LaidOutDisk | SizesDisk = (
+            SizesDisk(self.clock, self.random)
+            if setting.payload == "sizes"
+            else LaidOutDisk(self.clock, self.random, folder)
+        )
         self.network: ProfileNetwork | None = None
         self.crew: VirtualCrew | None = None
         self.tree: Tree | None = None
@@ -73,7 +81,7 @@ class VirtualEnv(SimEnv):
 
     @asynccontextmanager
     async def _start(self, recipe: Recipe) -> AsyncIterator[Run]:
-        run = Run(run_id=f"{recipe.name}-1", recipe_name=recipe.name, folder=FOLDER)
+        run = Run(run_id=f"{recipe.name}-1", recipe_name=recipe.name, folder=self.folder)
         ports = Ports(
             clock=self.clock,
             random=self.random,

@@ -27,6 +27,7 @@ __all__ = ["Fitted", "fit_network"]
 
 HISTORY: Final = "history.jsonl"
 ROUND_TRIPS: Final = 3  # of a task: the offer and its pull, the result and its pull, the receipts
+FIRST_TRIPS: Final = 4  # of a site's first one, which asks for the model's layout as well
 LEAST_SECONDS: Final = 1e-6
 
 
@@ -45,22 +46,27 @@ def fit_network(folder: Path, *, latency: float = 0.0) -> Fitted:
 
     Raises:
         WorkspaceError: there is no readable history.
-        ConfigError: no task of it has moved a model and taken longer than its training.
+        ConfigError: no task of it has moved a model and taken longer than its training and the
+            round trips.
     """
+    began: set[str] = set()
     rates: defaultdict[str, list[float]] = defaultdict(list)
     training: defaultdict[str, list[float]] = defaultdict(list)
     for site in tasks_of(folder):
         nbytes = number(site, "bytes_down") + number(site, "bytes_up")
         trained = number(site, "train_seconds")
         seconds = number(site, "ended") - number(site, "started") - trained
-        seconds -= 2 * ROUND_TRIPS * latency
+        name = str(site.get("site"))
+        seconds -= 2 * (ROUND_TRIPS if name in began else FIRST_TRIPS) * latency
+        began.add(name)
         if nbytes and seconds > LEAST_SECONDS:
-            name = str(site.get("site"))
             rates[name].append(nbytes / seconds)
             training[name].append(trained)
     if not rates:
         problem = "no task has moved a model and taken longer than its training"
-        raise ConfigError("run", str(folder), problem)
+        trips = f" and {ROUND_TRIPS} round trips of {2 * latency:g} s" if latency else ""
+        hint = "give half of a ping as latency" if latency else ""
+        raise ConfigError("run", str(folder), problem + trips, hint)
     bandwidth = spread_of([median(each) for each in rates.values()], 5)
     line = Line(Spread.constant(latency), bandwidth)
     seconds_of = spread_of([median(each) for each in training.values()], 95)
@@ -77,8 +83,9 @@ def tasks_of(folder: Path) -> Iterator[Mapping[str, object]]:
     except (OSError, ValueError) as exc:
         raise WorkspaceError("run", str(folder), f"no readable {HISTORY}: {exc}") from exc
     for record in rounds:
-        sites = record.get("sites", []) if isinstance(record, dict) else []
-        yield from (one for one in sites if isinstance(one, dict) and one.get("status") == "ok")
+        sites = record.get("sites") if isinstance(record, dict) else None
+        rows = sites if isinstance(sites, list) else []
+        yield from (one for one in rows if isinstance(one, dict) and one.get("status") == "ok")
 
 
 def number(row: Mapping[str, object], key: str) -> float:

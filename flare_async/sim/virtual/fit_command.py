@@ -60,12 +60,19 @@ def fit(run: Path, output: Path | None, latency: float, results: TextIO) -> int:
 
 def notes_of(fitted: Fitted, run: Path) -> list[str]:
     """Return what a reader of the profile should know."""
-    training = fitted.training
+    median, far = plain(fitted.training.median), plain(fitted.training.far)
     return [
         f"Fitted to {fitted.tasks} tasks of {fitted.sites} sites of the run {run.name}.",
         "Bandwidth: bytes down and up, by the seconds of a task beyond its training; each site's",
         "median over its rounds, the same in both directions. Latency is as given; jitter and loss",
         "are not in the records: what they cost is in the bandwidth.",
-        f"Training took {training.median:.3g} s, for a twentieth of the sites {training.far:.3g} s",
-        f"or more: --train-time {training.median:.3g}s..{training.far:.3g}s",
+        f"Training took {median} s, for a twentieth of the sites {far} s",
+        f"or more: --train-time {median}s..{far}s",
     ]
+
+
+def plain(seconds: float) -> str:
+    """Return seconds as ``--train-time`` reads them, which knows no exponents."""
+    if seconds >= 100:
+        return f"{seconds:.0f}"
+    return f"{float(f'{seconds:.3g}'):.9f}".rstrip("0").rstrip(".")

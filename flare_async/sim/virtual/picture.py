@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flare_async.errors import MissingExtra
+from flare_async.errors import ConfigError, MissingExtra, WorkspaceError
 from flare_async.sim.virtual.tell import Found
 from flare_async.sim.virtual.whatif import percentile
 
@@ -14,9 +14,28 @@ if TYPE_CHECKING:
 
     from flare_async.sim.virtual.asked import Asked
 
-__all__ = ["draw"]
+__all__ = ["check_picture", "draw"]
 
 POINTS: Final = 500
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written in the end: a run may take long.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+        ConfigError: its name has no ending of a picture, or there is no such folder.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError as exc:
+        raise MissingExtra("matplotlib", "plot") from exc
+    known = sorted(FigureCanvasAgg.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in known:
+        problem = "its name has no ending of a picture"
+        raise ConfigError("picture", str(path), problem, f"use one of {', '.join(known)}")
+    if not path.parent.is_dir():
+        raise ConfigError("picture", str(path), f"there is no folder {str(path.parent)!r}")
 
 
 def draw(asked: Asked, found: Found, path: Path) -> None:
@@ -24,6 +43,7 @@ def draw(asked: Asked, found: Found, path: Path) -> None:
 
     Raises:
         MissingExtra: matplotlib is not installed.
+        WorkspaceError: it cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,7 +59,10 @@ def draw(asked: Asked, found: Found, path: Path) -> None:
     else:
         draw_sweep(right, found, asked.sweep[0])
     figure.suptitle(f"{asked.job.stem}: {asked.clients} sites over {asked.network}", fontsize=10)
-    figure.savefig(path, dpi=100)
+    try:
+        figure.savefig(path, dpi=100)
+    except OSError as exc:
+        raise WorkspaceError("picture", str(path), exc.strerror or str(exc)) from exc
 
 
 def draw_arrivals(axes: Axes, found: Found, name: str) -> None:

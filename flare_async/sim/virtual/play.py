@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from flare_async.jobs.loops import calm_collector
 from flare_async.jobs.recipe import Recipe
-from flare_async.sim.virtual.env import VirtualEnv
+from flare_async.sim.virtual.disk import LaidOutDisk
+from flare_async.sim.virtual.env import FOLDER, VirtualEnv
 from flare_async.sim.virtual.run import Events, Held, VirtualRun
 from flare_async.sim.virtual.setting import VirtualSetting
 from flare_async.sim.virtual.sizes import sized
@@ -30,25 +33,27 @@ def play_virtual(recipe: Recipe, setting: VirtualSetting) -> VirtualRun:
             where a train function does, its training fails.
     """
     trace = HashedTrace() if setting.trace else None
-    playing = partial(_play, recipe, setting)
-    with calm_collector():
+    with calm_collector(), TemporaryDirectory(prefix="flare-virtual-") as folder:
+        playing = partial(_play, recipe, setting, Path(folder))
         run = run_sim(playing, seed=setting.seed, horizon=setting.horizon, trace=trace)
     return run if trace is None else replace(run, step_hash=trace.hexdigest())
 
 
-async def _play(recipe: Recipe, setting: VirtualSetting) -> VirtualRun:
-    events, staged = Events(), Staged()
-    env = VirtualEnv(setting, lambda event: events.seen.append((env.clock.now(), event)))
+async def _play(recipe: Recipe, setting: VirtualSetting, folder: Path) -> VirtualRun:
+    events, staged = Events(folder), Staged()
+    env = VirtualEnv(setting, lambda event: events.seen.append((env.clock.now(), event)), folder)
     playing = sized(recipe, setting.model_bytes) if setting.payload == "sizes" else recipe
     run = await watched(playing, staged).run(env, check=False)
+    run.folder = FOLDER  # the real one ends with the run
     hosts = {} if env.network is None else env.network.hosts
+    others = env.disk.others() if isinstance(env.disk, LaidOutDisk) else {}
     return VirtualRun(
         run=run,
         seconds=env.clock.now(),
         events=events.seen,
         hosts=hosts,
         held=_held(env, staged),
-        files=env.disk.files,
+        files={**env.disk.files, **others},
         trace_hash=events.hash(hosts),
     )
 

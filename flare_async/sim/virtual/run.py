@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flare_async.jobs.events import (
     RoundFinished,
@@ -46,9 +47,10 @@ class VirtualRun:
     """A run that has ended, in ``seconds`` of virtual time.
 
     ``hosts`` counts what has passed, by host: a site has one link, so these are its link's.
-    ``held`` are the server and the relays. ``trace_hash`` covers every event with its second, and
-    every host's counters: two runs of a seed have the same. ``step_hash`` covers every step of
-    every task, where ``VirtualSetting.trace`` asks for it.
+    ``held`` are the server and the relays. ``files`` are those of the run folder, which is gone;
+    of models of which only sizes count they have the headers. ``trace_hash`` covers every event
+    with its second, and every host's counters: two runs of a seed have the same. ``step_hash``
+    covers every step of every task, where ``VirtualSetting.trace`` asks for it.
     """
 
     run: Run
@@ -78,19 +80,26 @@ class VirtualRun:
 
 @dataclass(slots=True)
 class Events:
-    """The events of a run as they come, each with its second."""
+    """The events of a run as they come, each with its second.
 
+    What a message has of the run's ``folder`` is no part of the hash: it is another one each time.
+    """
+
+    folder: Path
     seen: list[tuple[float, RunEvent]] = field(default_factory=list)
 
     def hash(self, hosts: Mapping[str, Host]) -> str:
         """Return SHA-256 over the events, and over what has passed."""
         digest = hashlib.sha256()
         for when, event in self.seen:
-            digest.update(f"{when.hex()} {told(event)}\n".encode())
+            digest.update(f"{when.hex()} {self._told(event)}\n".encode())
         for name, host in hosts.items():
             counts = f"{host.frames_in} {host.frames_out} {host.bytes_in} {host.bytes_out}"
             digest.update(f"{name} {counts}\n".encode())
         return digest.hexdigest()
+
+    def _told(self, event: RunEvent) -> str:
+        return told(event).replace(str(self.folder), "")
 
 
 def told(event: RunEvent) -> str:

@@ -31,7 +31,7 @@ def sized(recipe: Recipe, nbytes: int | None = None) -> Recipe:
     initial = getattr(recipe, "initial", None)
     if not isinstance(initial, TensorSet):
         problem = f"{type(recipe).__name__} has no global model whose size could be taken"
-        raise ConfigError("payload", "sizes", problem, 'use payload="bytes"')
+        raise ConfigError("payload", "sizes", problem, 'play_virtual(payload="bytes") can play it')
     made = copy.copy(recipe)
     vars(made).update(initial=zero_model(initial, nbytes), filters=FilterChains())
     return made

@@ -100,7 +100,8 @@ def one(case: WhatIf, console: Console) -> None:
         table.add_row(name, *(f"{percentile(values, share):.1f}" for share in SHARES))
     console.print(table)
     console.print(facts(case))
-    console.print(quorums(case))
+    if case.arrivals:
+        console.print(quorums(case))
     console.print(stragglers(case))
 
 

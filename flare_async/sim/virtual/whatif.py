@@ -11,12 +11,12 @@ from typing import Final
 from flare_async.errors import ConfigError
 from flare_async.jobs.history import RoundRecord
 from flare_async.jobs.recipe import Recipe
-from flare_async.roles.outcome import SiteStatus
+from flare_async.roles.outcome import SiteRecord, SiteStatus
 from flare_async.sim.virtual.play import play_virtual
 from flare_async.sim.virtual.run import Held, VirtualRun
 from flare_async.sim.virtual.setting import VirtualSetting
 
-__all__ = ["Arrival", "Straggler", "WhatIf", "percentile", "what_if"]
+__all__ = ["Arrival", "Straggler", "WhatIf", "percentile", "sites_of", "what_if"]
 
 QUORUMS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 SLOWEST: Final = 10
@@ -82,13 +82,17 @@ def what_if(recipe: Recipe, setting: VirtualSetting) -> WhatIf:
     """Play the recipe's rounds with sizes only and return what they would cost.
 
     Raises:
-        ConfigError: recipe and setting do not fit; ``payload`` is not "sizes".
+        ConfigError: recipe and setting do not fit, or nothing is trained; ``payload`` is not
+            "sizes".
         RunFailed: the run would fail, for instance for want of a quorum.
         SimDeadlock: nothing could happen any more.
     """
     if setting.payload != "sizes":
         raise ConfigError("payload", setting.payload, 'what_if needs payload="sizes"')
     played = play_virtual(recipe, setting)
+    tasks = {record.task for record in played.history.rounds}
+    if tasks and "train" not in tasks:
+        raise ConfigError("job", recipe.name, "has no rounds of training, which could be told of")
     played.run.check()
     return figures_of(played, setting)
 
@@ -122,17 +126,26 @@ def figures_of(played: VirtualRun, setting: VirtualSetting) -> WhatIf:
 
 def took(record: RoundRecord) -> list[float]:
     """Return how long each update took that a round has taken, the fastest first."""
-    done = (one for one in record.sites if one.status is SiteStatus.OK)
-    return sorted(one.ended - record.started for one in done)
+    return sorted(part(record, one) for one in record.sites if one.status is SiteStatus.OK)
+
+
+def part(record: RoundRecord, one: SiteRecord) -> float:
+    """Return the seconds of a site's part: of the round, or what it began before a version did."""
+    return one.ended - min(record.started, one.started)
 
 
 def arrivals_of(rounds: Sequence[RoundRecord]) -> tuple[Arrival, ...]:
-    """Return when each quorum of the sites was there, as far as so many ever came."""
+    """Return when each quorum of the sites was there, as far as so many ever came.
+
+    Where versions are formed without rounds, there is none to be closed.
+    """
+    if any(one.started < record.started for record in rounds for one in record.sites):
+        return ()
     found = []
     for quorum in QUORUMS:
         times, counts = [], []
         for record in rounds:
-            needed, seconds = math.ceil(quorum * len(record.sites)), took(record)
+            needed, seconds = sites_of(quorum, len(record.sites)), took(record)
             if 0 < needed <= len(seconds):
                 times.append(seconds[needed - 1])
                 counts.append(needed)
@@ -141,13 +154,18 @@ def arrivals_of(rounds: Sequence[RoundRecord]) -> tuple[Arrival, ...]:
     return tuple(found)
 
 
+def sites_of(share: float, count: int) -> int:
+    """Return how many sites a share is at least; 55 % of 100 are 55, and not one more."""
+    return math.ceil(round(share * count, 6))
+
+
 def slowest(rounds: Sequence[RoundRecord]) -> tuple[Straggler, ...]:
     """Return the sites whose updates took longest, on average."""
     seconds: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for record in rounds:
         for one in record.sites:
             if one.status is SiteStatus.OK:
-                seconds[one.site].append((one.ended - record.started, one.train_seconds))
+                seconds[one.site].append((part(record, one), one.train_seconds))
     means = [
         Straggler(site, *(sum(part) / len(part) for part in zip(*pairs, strict=True)))
         for site, pairs in seconds.items()

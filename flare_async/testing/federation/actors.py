@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import zlib
 from dataclasses import dataclass, field
@@ -167,5 +168,6 @@ class Watcher:
         over = (number, self.trial) in self.evidence.ended
         self.evidence.told.append(Told(number, self.trial, record, over))
         told = f"round {number} try {self.trial}: {record.site} {record.status} {record.code}"
-        self.evidence.tell(anyio.current_time(), told.rstrip())
+        now = asyncio.get_running_loop().time()  # anyio could not tell in a callback with sniffio
+        self.evidence.tell(now, told.rstrip())
         self.records[record.site] = record

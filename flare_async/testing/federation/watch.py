@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from flare_async.errors import FlareError
+from flare_async.net.channel import Channel
 from flare_async.net.session import Session
 from flare_async.roles.relay import Relay
 from flare_async.roles.server import Server
@@ -39,6 +40,7 @@ class Watch:
         self._world = world
         self._evidence = world.evidence
         self._limits = world.evidence.setting.limits
+        self._asked: dict[Channel, tuple[str, float]] = {}  # probes that nobody has answered
 
     async def run(self) -> None:
         """Sample every second for ever; cancelling leaves nothing."""
@@ -61,6 +63,8 @@ class Watch:
             await anyio.sleep(EVERY)
             left = list(self._left())
         self._evidence.leaks += left
+        for channel in list(self._asked):
+            self._answered(channel)
 
     def _sessions(self) -> Iterator[tuple[str, Session]]:
         living = self._world.contexts
@@ -106,21 +110,28 @@ class Watch:
 
     async def _probe(self, site: str, session: Session) -> None:
         """Ask for something that is refused, and take the time until it is."""
-        clock, setting = self._world.clock, self._evidence.setting
-        began, answered = clock.now(), anyio.Event()
+        answered = anyio.Event()
         try:
             channel = session.open(PULL_TOPIC, PROBE, OpenOptions(urgent=True, end=True))
         except FlareError:
             return
+        self._asked[channel] = (site, self._world.clock.now())
         channel.on_failed = answered.set
         await answered.wait()
+        if channel in self._asked:
+            self._answered(channel)
+
+    def _answered(self, channel: Channel) -> None:
+        """Take note of how long an answer took, or of how long it has been due."""
+        setting, session = self._evidence.setting, channel.session
+        site, began = self._asked.pop(channel)
         if not session.ended and session.attached:
             rate = setting.bandwidth or float("inf")
             # Ahead of it on either side: a link's buffer of a frame, one more frame, small change.
             ahead = 6 * setting.limits.frame_bytes / rate
             later = sum(f.seconds + f.jitter for f in setting.faults if isinstance(f, Delay))
             bound = 4 * (setting.latency[1] + later) + ahead + EVERY / 2
-            self._evidence.control.append((site, clock.now() - began, bound))
+            self._evidence.control.append((site, self._world.clock.now() - began, bound))
 
     def _left(self) -> Iterator[str]:
         living = self._world.contexts

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import anyio
 
 from flare_async.errors import FlareError
+from flare_async.net.callbacks import start_soon
 from flare_async.net.clock import LoopClock
 from flare_async.roles.context import Context, open_context
 from flare_async.roles.server import Server
@@ -82,7 +83,7 @@ class World:
 
     def start(self, name: str) -> None:
         """Start a host, unless it lives; one that is about to stop comes back after that."""
-        self._tasks.start_soon(self._live, self._hosts[name], name=f"host {name}")
+        start_soon(self._tasks, self._live, self._hosts[name], name=f"host {name}")
 
     def start_at(self, name: str, seconds: float) -> None:
         """Start a host so many seconds from now."""

@@ -80,7 +80,7 @@ def test_a_race_is_found_and_replayed(job_file, name, rule):
     first = failing[0]
     assert first.findings[0].startswith(rule)
     assert hunt.verdict(first.seed) == first
-    report = hunt.report(first.seed, "the command")
+    report = hunt.report(first, "the command")
     assert "replay it with\n  the command" in report
     assert "first divergence at" in report or "in the plain order" in report
 
@@ -93,7 +93,7 @@ def test_a_deadlock_names_what_waits(job_file):
     stuck = next((one for one in failing if one.findings[0].startswith("it ends")), None)
     assert stuck is not None
     assert "WaitsForAll.added" in stuck.findings[0]
-    assert "it fails with no more than: " in hunt.report(stuck.seed, "the command")
+    assert "it fails with no more than: " in hunt.report(stuck, "the command")
 
 
 def test_a_deadline_below_the_length_of_trainings_is_no_mistake(tmp_path):

@@ -9,9 +9,10 @@ import pytest
 
 from flare_async import SimEnv
 from flare_async.errors import ConfigError, QuorumNotReached, SimDeadlock
+from flare_async.jobs.run import GLOBAL_MODEL
 from flare_async.limits import MIB
 from flare_async.model import FLModel
-from flare_async.recipes import FedAvgRecipe
+from flare_async.recipes import FedAvgRecipe, SwarmRecipe, add_cross_site_evaluation
 from flare_async.sim.virtual import VirtualSetting, play_virtual
 from flare_async.testing.profile import Line, Profile
 from flare_async.testing.spread import Spread
@@ -54,6 +55,36 @@ def test_records_are_on_the_simulated_disk_and_nowhere_else(tmp_path, monkeypatc
     assert sorted(run.files) == ["FL_global_model.safetensors", "history.jsonl", "run.json"]
     assert [json.loads(line)["round"] for line in run.files["history.jsonl"].splitlines()] == [0, 1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_a_recipes_own_are_in_the_result_and_nowhere_else(tmp_path, monkeypatch):
+    """Cross-site evaluation finds the best model by its path, and writes its matrix by one."""
+    monkeypatch.chdir(tmp_path)
+    made = recipe(2, evaluate=lambda model, site: {"accuracy": float(model.params["w"].mean())})
+    add_cross_site_evaluation(made)
+    run = play_virtual(made, VirtualSetting(clients=2, seed=3))
+    assert run.run.status == "completed"
+    matrix = json.loads(run.files["cross_site_val/cross_val_results.json"])
+    assert {"SRV_server", "SRV_best_server", "site-1", "site-2"} == set(matrix["site-1"])
+    assert list(tmp_path.iterdir()) == []
+    assert play_virtual(made, VirtualSetting(clients=2, seed=3)).trace_hash == run.trace_hash
+
+
+def test_the_model_of_a_swarm_is_that_of_its_sites():
+    """Their files lie on the simulated disk; the run shows one site's, as a real one does."""
+    model = {"w": np.zeros(8, np.float32)}
+    made = SwarmRecipe(name="swarm", model=model, num_rounds=2, min_clients=3, train=train)
+    run = play_virtual(made, VirtualSetting(clients=3, seed=3))
+    assert run.model is not None
+    assert run.files["FL_global_model.safetensors"] == run.files[f"site-1/{GLOBAL_MODEL}"]
+
+
+def test_a_model_of_which_only_the_size_counts_is_not_kept_either():
+    """A gigabyte of zeros would be a gigabyte of memory: the disk has its header."""
+    setting = VirtualSetting(clients=2, payload="sizes", model_bytes=1_000 * MEGABYTE)
+    run = play_virtual(recipe(2, num_rounds=1), setting)
+    assert run.model.nbytes == 1_000 * MEGABYTE
+    assert 0 < len(run.files[GLOBAL_MODEL]) < 1000
 
 
 def test_without_relays_the_server_sends_every_site_the_model():

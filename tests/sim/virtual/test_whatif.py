@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flare_async.errors import ConfigError, RunFailed, WorkspaceError
-from flare_async.recipes import FedAvgRecipe
+from flare_async.recipes import FedAvgRecipe, FedBuffRecipe, FedEvalRecipe
 from flare_async.sim.cli import run_command_line
 from flare_async.sim.virtual import VirtualSetting, play_virtual
 from flare_async.sim.virtual.fit import fit_network
 from flare_async.sim.virtual.networks import read_profile
-from flare_async.sim.virtual.whatif import percentile, what_if
+from flare_async.sim.virtual.parameters import SPREAD
+from flare_async.sim.virtual.whatif import percentile, sites_of, what_if
 from flare_async.testing.profile import Line, Profile
 from flare_async.testing.spread import Spread
 from flare_async.testing.trainer import TrainerModel
@@ -85,6 +90,17 @@ def test_the_best_quorum_leaves_a_straggler_out():
     assert found.stragglers[0].seconds == pytest.approx(max(found.site_seconds), rel=0.5)
 
 
+def test_a_part_of_an_asynchronous_run_is_as_long_as_its_training_at_least():
+    """It begins before the version does in which it is; and no quorum could close that earlier."""
+    model = {"w": np.zeros(MEGABYTE // 4, np.float32)}
+    usual = {"min_clients": 6, "num_rounds": 6, "train": lambda model, site: model}
+    made = FedBuffRecipe(name="buffered", model=model, buffer_size=2, **usual)
+    found = what_if(made, setting(6, trainer=TrainerModel(Spread(10.0, 40.0))))
+    assert found.updates == 12
+    assert all(late.seconds >= late.training > 0 for late in found.stragglers)
+    assert found.arrivals == ()
+
+
 def test_drop_outs_are_missing_and_no_quorum_counts_them():
     """Arrivals are told for shares that every round has reached."""
     found = what_if(recipe(5, round_timeout=30.0), setting(20, dropout=0.25))
@@ -106,6 +122,9 @@ def test_a_run_that_would_fail_is_told_as_such():
         what_if(recipe(10), setting(10, dropout=0.5))
     with pytest.raises(ConfigError, match="payload"):
         what_if(recipe(2), VirtualSetting(clients=2))
+    judging = FedEvalRecipe(name="judging", model={"w": np.zeros(8)}, evaluate=lambda *_: {})
+    with pytest.raises(ConfigError, match="job='judging': has no rounds of training"):
+        what_if(judging, setting(2))
 
 
 def test_percentiles_are_between_neighbours():
@@ -129,6 +148,18 @@ def test_the_command_prints_one_json_document(job, capsys):
     assert set(case["round_seconds"]) == {"p10", "p50", "p90", "p99", "max"}
 
 
+def test_a_reader_that_has_had_enough_is_no_bug(job, capsys, monkeypatch):
+    """``| head`` closes its end; the status is what a shell says of such a program."""
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert run_command_line(["what-if", job, "--clients", "2", "--json"]) == 141
+    assert capsys.readouterr().err == ""
+
+
 def test_a_sweep_names_the_best_and_draws_a_picture(job, capsys, tmp_path):
     """A row for each value, and the shortest median round marked."""
     picture = tmp_path / "whatif.png"
@@ -146,13 +177,27 @@ def test_a_sweep_names_the_best_and_draws_a_picture(job, capsys, tmp_path):
         (["--sweep", "colour=red"], 2, "write NAME=VALUE"),
         (["--sweep", "relays=many"], 2, "is no number"),
         (["--train-time", "90s..30s"], 2, "median first"),
-        (["--dropout", "90%", "--quorum", "100%"], 6, "quorum"),
+        (["--sweep", "relays=0,11"], 2, "relays=11: a number from 1 to that of the sites, 10"),
+        (["--sweep", "clients=0"], 2, "sweep clients=0: a whole number from 1 on"),
+        (["--server-mbit", "-1"], 2, "server_mbit=-1.0"),
+        (["--relays", "1", "--relay-memory", "1"], 2, "relay_memory=1: at least 4194304"),
+        (["--picture", "nowhere/x.png"], 2, "there is no folder 'nowhere'"),
+        (["--picture", "picture.xyz"], 2, "no ending of a picture"),
+        (["--dropout", "90%", "--quorum", "100%"], 6, "error: round 0: "),
     ],
 )
 def test_what_cannot_be_asked_is_refused(job, capsys, arguments, status, said):
     """The exit status and the message say what is wrong."""
     assert run_command_line(["what-if", job, "--clients", "10", *arguments]) == status
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert said in told.err
+    assert "simulated-disk" not in told.err
+    assert told.out == ""
+
+
+def test_a_share_of_a_hundred_sites_is_as_many_of_them():
+    """55 hundredths of 100 are a little more than 55 in floating point."""
+    assert [sites_of(share * 0.01, 100) for share in range(1, 101)] == list(range(1, 101))
 
 
 def recorded(tmp_path, profile: Profile) -> None:
@@ -174,6 +219,37 @@ def test_a_fitted_network_is_the_one_that_was(tmp_path):
     assert 0.4 * MEGABYTE < bandwidth.far < MEGABYTE  # a site is seldom slow both ways
     assert fitted.training.median == pytest.approx(5.0, rel=0.2)
     assert (fitted.sites, fitted.tasks) == (40, 120)
+
+
+@pytest.mark.parametrize(("rounds", "nbytes"), [(1, 100_000), (2, 100_000), (2, MEGABYTE)])
+def test_round_trips_are_no_part_of_a_fitted_bandwidth(tmp_path, rounds, nbytes):
+    """A task is three round trips, a site's first one four, and what the line takes for bytes."""
+    line = Line(Spread.constant(0.05), Spread.constant(10.0 * MEGABYTE))
+    made = setting(3, model_bytes=nbytes)
+    run = play_virtual(
+        recipe(3, num_rounds=rounds), replace(made, profile=Profile("p", line, line))
+    )
+    (tmp_path / "history.jsonl").write_bytes(run.files["history.jsonl"])
+    fitted = fit_network(tmp_path, latency=0.05).profile.up.bandwidth
+    assert fitted.median == pytest.approx(10.0 * MEGABYTE, rel=0.02)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-5, 0.25, 5.0, 99.96, 4321.5, 90_000.0])
+def test_how_long_training_took_is_told_as_the_option_reads_it(tmp_path, capsys, seconds):
+    """No exponents: the line is there to be pasted."""
+    row = {"site": "a", "status": "ok", "started": 0.0, "ended": seconds + 1.0}
+    row |= {"train_seconds": seconds, "bytes_down": 1000, "bytes_up": 1000}
+    (tmp_path / "history.jsonl").write_text(json.dumps({"sites": [row]}) + '\n{"sites": 3}\n')
+    assert run_command_line(["fit-network", str(tmp_path)]) == 0
+    told = re.search(r"--train-time (\S+)", capsys.readouterr().out)[1]
+    assert SPREAD.convert(told, None, None).median == pytest.approx(seconds, rel=0.005)
+
+
+def test_a_latency_that_leaves_nothing_is_told(tmp_path, capsys):
+    """What was given may be what is wrong."""
+    recorded(tmp_path, read_profile("lan"))
+    assert run_command_line(["fit-network", str(tmp_path), "--latency", "9s"]) == 2
+    assert "round trips of 18 s" in capsys.readouterr().err
 
 
 def test_the_command_writes_what_what_if_reads(tmp_path, capsys, monkeypatch):
