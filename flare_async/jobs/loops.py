@@ -11,6 +11,7 @@ from contextlib import contextmanager
 __all__ = ["calm_collector", "new_loop", "spare_collector"]
 
 YOUNG_OBJECTS = 50_000  # between two collections; the default 700 is for programs with few objects
+BESIDE_A_HOST = YOUNG_OBJECTS + 1  # the same, where freezing is the host's business
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -28,22 +29,26 @@ def calm_collector() -> Iterator[None]:
 
     Thousands of sessions are long-lived objects: looking through all of them again and again took
     a quarter of a simulation with 1,000 sites. Restored at the end; only for a run that has its
-    process to itself, because what is garbage among the older objects waits until then.
+    process to itself, because what is garbage among the older objects waits until then. A host that
+    has frozen objects itself keeps them so: then nothing is frozen here, as it could not be let go
+    of without the host's.
     """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+    before, free = gc.get_threshold(), gc.get_freeze_count() == 0
+    if free:
+        gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS if free else BESIDE_A_HOST, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if free:
+            gc.unfreeze()
 
 
 def spare_collector() -> None:
     """Let a calm collector not look at what exists by now, such as thousands of sessions.
 
-    Does nothing outside of ``calm_collector``.
+    Does nothing outside of ``calm_collector``, or where a host freezes.
     """
     if gc.get_threshold()[0] == YOUNG_OBJECTS:
         gc.freeze()

@@ -28,6 +28,7 @@ __all__ = ["command", "main", "run_command_line"]
 
 PROJECT: Final = Path("pyproject.toml")
 USAGE: Final = 2
+CLOSED: Final = 141  # what a shell says of a program that a closed pipe has ended
 EPILOG: Final = """\b
 Examples:
   python -m flare_async.sim                        the digits job: 8 sites, 10 rounds
@@ -146,7 +147,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _fail(_interrupted("interrupted before the run began"), as_json=as_json)
     except Exception as exc:  # noqa: BLE001 - the outermost frame: every error becomes a status
-        return _fail(failure_of(exc), as_json=as_json)
+        enough = isinstance(exc, BrokenPipeError)  # of whoever reads the results
+        return CLOSED if enough else _fail(failure_of(exc), as_json=as_json)
 
 
 def _run_named(arguments: Sequence[str]) -> int:

@@ -61,7 +61,7 @@ class SimEnv:
     behind them, and the bits are those of a mean of their groups.
 
     ``gpu_config`` ("[0],[1]") lists the devices that training processes may see: sites get the
-    groups in turn.
+    groups in turn. It needs scripts in processes of their own.
 
     ``clients`` names the sites; alone, ``num_clients`` makes site-1 to site-n. Every run gets a
     folder of its own below ``workspace_root`` (default: a new temporary folder).
@@ -120,11 +120,12 @@ class SimEnv:
         """Return what each site does, with the devices that it may use.
 
         Raises:
-            ConfigError: a script cannot run where ``workers`` says.
+            ConfigError: a script cannot run where ``workers`` says, or nobody can be given devices.
         """
         works = {
             site: with_files(recipe.work(site), site, recipe.client_files) for site in self.sites
         }
+        self._check_devices(works)
         for index, (site, work) in enumerate(works.items()):
             if work.script is None:
                 self._check_functions(work)
@@ -137,6 +138,14 @@ class SimEnv:
                 gpus = self._gpus[index % len(self._gpus)]
                 works[site] = replace(work, script=replace(work.script, gpus=gpus))
         return works
+
+    def _check_devices(self, works: Mapping[str, Work]) -> None:
+        """Refuse devices that nobody would be given. Raises ConfigError."""
+        scripts = (work.script for work in works.values())
+        if self._gpus and not any(script is not None and script.external for script in scripts):
+            problem = "no site trains in a process of its own, which could be given devices"
+            hint = "give train_script= and launch_external_process=True to the recipe"
+            raise ConfigError("gpu_config", self.gpu_config, problem, hint)
 
     def _check_functions(self, work: Work) -> None:
         """Refuse functions that no other process can find. Raises ConfigError."""

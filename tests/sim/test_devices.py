@@ -44,9 +44,23 @@ def test_whatever_is_given_is_groups_or_a_typed_error(config):
     assert all(device.isdecimal() for group in groups for device in group)
 
 
+def made(**options):
+    """Return a recipe."""
+    return FedAvgRecipe(model=np.zeros(2), min_clients=1, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"train": lambda model, site: model}, {"train_script": SCRIPT}]
+)
+def test_devices_that_nobody_could_be_given_are_refused(options):
+    """Functions and scripts in threads share this process's; they were given none, silently."""
+    with pytest.raises(ConfigError, match=r"gpu_config.*no site trains in a process of its own"):
+        SimEnv(num_clients=2, gpu_config="[0],[1]").works(made(**options))
+
+
 def test_sites_get_the_groups_in_turn():
     """More sites than groups share them."""
-    recipe = FedAvgRecipe(model=np.zeros(2), min_clients=1, train_script=SCRIPT)
+    recipe = made(train_script=SCRIPT, launch_external_process=True)
     works = SimEnv(num_clients=3, gpu_config="[0],[1,2]").works(recipe)
     found = {site: work.script.gpus for site, work in works.items()}
     assert found == {"site-1": ("0",), "site-2": ("1", "2"), "site-3": ("0",)}
