@@ -26,7 +26,6 @@ from typing import TypeVar
 import anyio
 
 from bench.cpu import ANY_CORE, cpu_seconds, pin
-from bench.files import raise_file_limit
 from bench.kept import KeptMemory, KeptSink
 from bench.patience import PATIENT
 from bench.pipe import commands, say
@@ -39,6 +38,7 @@ from flare_async.net.clock import LoopClock
 from flare_async.net.rng import SystemRandom
 from flare_async.net.session import Session
 from flare_async.roles.context import Context, open_context
+from flare_async.sim.loadtest.files import raise_file_limit
 from flare_async.transfer.pull import PULL_SCHEMA, PULL_TOPIC, PullRequest
 from flare_async.wire.session import OpenOptions, Side
 
@@ -185,7 +185,7 @@ async def main() -> None:
     """Connect and pull as the command line says."""
     setting = Setting(**json.loads(sys.argv[1]))
     pin(setting.core)
-    raise_file_limit()
+    raise_file_limit(setting.clients)
     async with opened(setting) as crowd:
         if setting.tracing:
             tracemalloc.start()

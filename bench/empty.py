@@ -30,7 +30,10 @@ __all__ = ["Case", "Witness", "train"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is run; ``counting`` puts counting links below the sessions, which costs time."""
+    """What is run; ``counting`` puts counting links below the sessions, which costs time.
+
+    A client ``adds`` one to the model, or returns it as it came.
+    """
 
     clients: int
     rounds: int
@@ -38,11 +41,20 @@ class Case:
     transport: Literal["memory", "tcp", "unix"] = "memory"
     workers: Literal["inline", "thread", "process"] = "inline"
     counting: bool = False
+    adds: bool = False
 
 
 def train(model: FLModel, site: Site) -> FLModel:
     """Return what came."""
     return model
+
+
+def add(model: FLModel, site: Site) -> FLModel:
+    """Return what came plus one."""
+    from flare_async import FLModel
+
+    params: dict[str, Any] = dict(model.params or {})
+    return FLModel(params={name: array + 1 for name, array in params.items()})
 
 
 class Witness:
@@ -117,7 +129,7 @@ def _made(case: Case, witness: Witness, folder: str) -> tuple[FedAvgRecipe, SimE
         model={"weights": np.zeros(max(1, case.nbytes // 4), np.float32)},
         num_rounds=case.rounds,
         min_clients=case.clients,
-        train=train,
+        train=add if case.adds else train,
     )
     env = SimEnv(
         num_clients=case.clients,

@@ -17,7 +17,6 @@ import anyio
 import numpy as np
 
 from bench.cpu import ANY_CORE, cpu_seconds, pin
-from bench.files import raise_file_limit
 from bench.patience import PATIENT
 from bench.pipe import commands, say
 from bench.refs import ref_text
@@ -30,6 +29,7 @@ from flare_async.net.link import Link, Listener
 from flare_async.net.rng import SystemRandom
 from flare_async.net.session import Session
 from flare_async.roles.context import Context, open_context
+from flare_async.sim.loadtest.files import raise_file_limit
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.frames import ResetCode
@@ -100,7 +100,7 @@ async def main() -> None:
     """Serve as the command line says."""
     setting = Setting(**json.loads(sys.argv[1]))
     pin(setting.core)
-    raise_file_limit()
+    raise_file_limit(0)
     network = transports(PATIENT, setting.certificates)
     async with open_context(LoopClock(), SystemRandom(), network, PATIENT) as context:
         listener = await network.listen(setting.address)

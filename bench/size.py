@@ -1,24 +1,14 @@
-"""Sizes as people write them: ``8MB``, ``1 KiB``, ``4096``."""
+"""Sizes as people write them: ``8MB``, ``1 KiB``, ``4096``; read as the product's commands do."""
 
 from __future__ import annotations
 
 import argparse
-import re
-from typing import Final
+
+import click
+
+from flare_async.sim.quantities import SIZE
 
 __all__ = ["format_size", "parse_size"]
-
-UNITS: Final = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-}
-PATTERN: Final = re.compile(r"(\d{1,15})\s*([A-Za-z]*)")
 
 
 def parse_size(text: str) -> int:
@@ -27,11 +17,13 @@ def parse_size(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it names no size of at least one byte.
     """
-    found = PATTERN.fullmatch(text.strip())
-    unit = None if found is None else UNITS.get(found[2].upper())
-    if found is None or unit is None or int(found[1]) == 0:
+    try:
+        found = int(SIZE.convert(text, None, None))
+    except click.BadParameter as exc:
+        raise argparse.ArgumentTypeError(exc.message) from exc
+    if found == 0:
         raise argparse.ArgumentTypeError(f"{text!r:.40} is no size: write 100KB, 8MB or 1GiB")
-    return int(found[1]) * unit
+    return found
 
 
 def format_size(nbytes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -27,6 +28,19 @@ def guarded_loop(request: pytest.FixtureRequest) -> None:
     """Guard the loop of tests that have one; the others pay nothing."""
     if request.node.get_closest_marker("asyncio") is not None:
         request.getfixturevalue("clean_asyncio")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let child processes hear SIGINT also where a shell has started the tests in the background.
+
+    Such a shell lets them ignore it, and what is ignored stays so in every program that they start.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

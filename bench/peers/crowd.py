@@ -1,11 +1,12 @@
-"""What a client costs, here and elsewhere: ``python -m bench.peers.crowd [--json] [--picture F]``.
+"""What a client costs, here and elsewhere: ``python -m bench.peers.crowd [--json] [--write]``.
 
 Every client adds one to a float32 model of 100 KB, three rounds long, with more and more clients:
-NVFlare's simulator up to 50 (with 100 it hangs), Flower's up to 1,000, pfl and we up to 10,000. All
-run in one session, one after another, in environments that the bench makes. ``wall`` is the whole
-program, imports included, and ``memory`` the resident memory of all its processes together at its
-largest. The marginal cost of a client-round is (wall(n2) - wall(n1)) / ((n2 - n1) * rounds) for the
-two largest sizes that a program was run with.
+NVFlare's simulator up to 50 (with 100 it hangs: ``--beyond`` tries), Flower's up to 1,000, pfl and
+we up to 10,000. All run in one session, one after another, in environments that the bench makes.
+``wall`` is the whole program, imports included, and ``memory`` the resident memory of all its
+processes together at its largest. The marginal cost of a client-round is (wall(n2) - wall(n1)) /
+((n2 - n1) * rounds) for the two largest sizes that a program was run with, of the medians of
+``--runs``. Beside it stands the floor: adding one to a model, and summing it with a weight.
 
 pfl moves no message and trains PyTorch models: its client takes a step of SGD that adds one, and
 "pfl, bare" is the least that it can do for a client. Ours has a row for either. A program that
@@ -16,82 +17,64 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from bench.machine import machine_facts
+from bench.clients import floor_us
 from bench.peers.__main__ import tell
 from bench.peers.chart import draw
-from bench.peers.environments import PACKAGES, version_of
+from bench.peers.contestants import CONTESTANTS, SIZES, Contestant, sizes_of
+from bench.peers.crowd_page import DATA, PAGE, PICTURE, renew
+from bench.peers.crowd_rows import medians_of, rows_of
+from bench.peers.environments import versions_in
 from bench.peers.exchange import Exchange, Figures, run_peer
 from bench.size import parse_size
-from bench.table import Report, Row
+from bench.table import Report
 
-__all__ = ["CONTESTANTS", "Contestant", "main", "marginal_ms", "rows_of"]
+__all__ = ["document_of", "main", "measure", "parser"]
 
-SIZES: Final = (2, 8, 50, 100, 1000, 10_000)
-Measured = Mapping[str, Mapping[int, Figures]]
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """A program, its largest size, its options, and how it is compared with which row of ours."""
-
-    name: str
-    most: int
-    options: tuple[str, ...] = ()
-    beside: str = ""
-    at_least: float = 0.0  # times our marginal cost
-
-
-OURS: Final = "ours, memory and inline"
-OURS_SGD: Final = "ours, a step of SGD"
-CONTESTANTS: Final = (
-    Contestant("nvflare", 50, beside=OURS, at_least=100.0),
-    Contestant("flower", 1000, beside=OURS, at_least=30.0),
-    Contestant("pfl, a step of SGD", 10_000, beside=OURS_SGD, at_least=1 / 1.5),
-    Contestant("pfl, bare", 10_000, ("--bare",), beside=OURS, at_least=1 / 1.5),
-    Contestant(OURS, 10_000, ("--work", "add", "--workers", "inline")),
-    Contestant(OURS_SGD, 10_000, ("--work", "sgd", "--workers", "inline")),
-    Contestant(
-        "ours, tcp and processes",
-        1000,
-        ("--work", "add", "--workers", "process", "--transport", "tcp"),
-    ),
-)
+Found = dict[str, dict[int, list[Figures]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run all and print the report."""
     options = parser().parse_args(arguments)
-    envs = options.envs or Path(tempfile.gettempdir()) / "flare-bench-envs"
+    envs = (options.envs or Path(tempfile.gettempdir()) / "flare-bench-envs").absolute()
     chosen = [one for one in CONTESTANTS if not options.only or one.name in options.only]
-    sizes = [size for size in SIZES if size <= options.most]
-    measured: dict[str, dict[int, Figures]] = {one.name: {} for one in chosen}
-    for size in sizes:
-        for one in chosen:
-            if size <= one.most:
-                tell(f"{one.name}, {size} clients")
-                measured[one.name][size] = run(one, size, options, envs.absolute())
-    rows = rows_of(measured, options.rounds)
-    if options.picture:
-        draw(measured, options.rounds, options.picture)
+    load = os.getloadavg()[0]
+    measured = measure(chosen, options, envs)
+    medians = medians_of(measured)
+    report = Report("peers.crowd", rows_of(medians, options.rounds, floor_us(options.size) / 1e3))
+    document = document_of(report, chosen, measured, options, envs)
+    document["load_before"] = round(load, 2)
+    text = json.dumps(document, indent=1) + "\n"
+    for path in [options.picture, *([PICTURE] if options.write else [])]:
+        if path is not None:
+            draw(medians, options.rounds, path)
+    if options.write:
+        DATA.write_text(text, encoding="utf-8")
+        renew(PAGE, document)
     if options.json:
-        document = {
-            **Report("peers.crowd", rows).document(),
-            "versions": versions(chosen, envs.absolute()),
-            "runs": as_data(measured),
-        }
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        sys.stdout.write(text)
         return
-    Report("peers.crowd", rows).show(as_json=False)
-    sys.stdout.write(", ".join(versions(chosen, envs.absolute())) + "\n")
+    report.show(as_json=False)
+    sys.stdout.write(json.dumps(document["versions"]) + "\n")
+
+
+def measure(chosen: Sequence[Contestant], options: argparse.Namespace, envs: Path) -> Found:
+    """Run all programs with all their sizes, as often as asked for; programs alternate."""
+    measured: Found = {one.name: {} for one in chosen}
+    for number in range(options.runs):
+        for size in SIZES:
+            for one in chosen:
+                if size in sizes_of(one, options.most, beyond=options.beyond):
+                    tell(f"run {number + 1} of {options.runs}: {one.name}, {size} clients")
+                    found = run(one, size, options, envs)
+                    measured[one.name].setdefault(size, []).append(found)
+    return measured
 
 
 def run(one: Contestant, size: int, options: argparse.Namespace, envs: Path) -> Figures:
@@ -107,70 +90,26 @@ def run(one: Contestant, size: int, options: argparse.Namespace, envs: Path) -> 
     return run_peer(one.name, exchange, *one.options)
 
 
-def marginal_ms(found: Mapping[int, Figures], rounds: int) -> float | None:
-    """Return milliseconds a client-round between the two largest sizes; None with fewer."""
-    sizes = sorted(size for size, figures in found.items() if not figures.problem)
-    if len(sizes) < 2:
-        return None
-    few, many = sizes[-2:]
-    seconds = found[many].wall - found[few].wall
-    return seconds / ((many - few) * rounds) * 1e3
-
-
-def rows_of(measured: Measured, rounds: int) -> list[Row]:
-    """Return wall and memory at every size, marginal costs, and the ratios to ours."""
-    rows: list[Row] = []
-    for size in sorted({size for found in measured.values() for size in found}):
-        for name, found in measured.items():
-            if size in found:
-                rows += rows_of_size(f"{size} clients", name, found[size])
-    costs = {name: marginal_ms(found, rounds) for name, found in measured.items()}
-    for name, cost in costs.items():
-        if cost is not None:
-            rows.append(Row("a client-round more", name, cost, "ms"))
-    for one in CONTESTANTS:
-        rows += ratios(one, measured, costs)
-    return rows
-
-
-def rows_of_size(case: str, name: str, found: Figures) -> list[Row]:
-    """Return what one program took, or that it failed."""
-    if found.problem:
-        sys.stderr.write(f"{name}, {case} failed: {found.problem}\n")
-        return [Row(case, f"{name}: failed", 1)]
-    return [
-        Row(case, f"{name}: wall", found.wall, "s"),
-        Row(case, f"{name}: memory of all", found.peak / 1e6, "MB"),
-    ]
-
-
-def ratios(one: Contestant, measured: Measured, costs: Mapping[str, float | None]) -> list[Row]:
-    """Return how many times our cost and our memory a peer needs."""
-    theirs, ours = costs.get(one.name), costs.get(one.beside)
-    if not theirs or not ours:
-        return []
-    cost = Row("ratios", f"{one.name} / {one.beside}: a client-round more", theirs / ours, "x")
-    rows = [cost.against("target, at least", one.at_least)]
-    for size, found in measured[one.name].items():
-        mine = measured[one.beside].get(size)
-        if mine and not mine.problem and not found.problem:
-            name = f"{one.name} / {one.beside}: memory, {size} clients"
-            rows.append(Row("ratios", name, found.peak / mine.peak, "x").against("above", 1.0))
-    return rows
-
-
-def versions(chosen: Sequence[Contestant], envs: Path) -> list[str]:
-    """Return what was run."""
-    peers = {one.name.partition(",")[0] for one in chosen} & set(PACKAGES)
-    ours = f"flare-async {metadata.version('flare-async')}, Python {platform.python_version()}"
-    return [*(version_of(peer, envs) for peer in sorted(peers)), ours, str(machine_facts())]
-
-
-def as_data(measured: Measured) -> dict[str, dict[str, object]]:
-    """Return all figures by program and size."""
+def document_of(
+    report: Report,
+    chosen: Sequence[Contestant],
+    measured: Found,
+    options: argparse.Namespace,
+    envs: Path,
+) -> dict[str, object]:
+    """Return all there is to know: settings, versions, rows, every run, and what was not run."""
+    names = ("size", "rounds", "runs", "timeout", "most")
+    peers = sorted({one.name.partition(",")[0] for one in chosen})
+    missing = {one.name: one.beyond for one in chosen if one.beyond and not options.beyond}
     return {
-        name: {str(size): asdict(figures) for size, figures in found.items()}
-        for name, found in measured.items()
+        **report.document(),
+        "settings": {name: getattr(options, name) for name in names},
+        "versions": {peer: versions_in(peer, envs) for peer in peers},
+        "not_run": missing,
+        "runs": {
+            name: {str(size): [one.row() for one in found] for size, found in runs.items()}
+            for name, runs in measured.items()
+        },
     }
 
 
@@ -180,11 +119,14 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--size", type=parse_size, default=100_000, help="of the model (100KB)")
     found.add_argument("--rounds", type=int, default=3, help="(3)")
     found.add_argument("--most", type=int, default=SIZES[-1], help="clients (10000)")
+    found.add_argument("--runs", type=int, default=1, help="medians of so many (1)")
     names = [one.name for one in CONTESTANTS]
     found.add_argument("--only", choices=names, action="append", help="(all of them)")
+    found.add_argument("--beyond", action="store_true", help="NVFlare with 100 clients as well")
     found.add_argument("--envs", type=Path, help="where the peers are installed (temporary folder)")
     found.add_argument("--timeout", type=float, default=300.0, help="seconds for each (300)")
     found.add_argument("--picture", type=Path, help="write a chart there")
+    found.add_argument("--write", action="store_true", help="keep all in bench/data and docs")
     found.add_argument("--json", action="store_true", help="print one JSON document")
     return found
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["PACKAGES", "python_of", "version_of"]
+__all__ = ["PACKAGES", "python_of", "versions_in"]
 
 PACKAGES: Final = {
     "nvflare": ["nvflare==2.7.2"],
     "flower": ["flwr[simulation]==1.41.0"],
     "pfl": ["pfl==0.6.0", "torch==2.13.0"],
+}
+TOLD: Final = {
+    "nvflare": ("nvflare", "numpy"),
+    "flower": ("flwr", "ray", "numpy"),
+    "pfl": ("pfl", "torch", "numpy"),
+    "ours": ("flare-async", "numpy", "torch", "anyio", "uvloop"),
 }
 
 
@@ -36,10 +43,21 @@ def python_of(peer: str, folder: Path) -> Path:
     return python
 
 
-def version_of(peer: str, folder: Path) -> str:
-    """Return what is installed in a peer's environment, as ``name version``; ours is this tree."""
-    name = PACKAGES[peer][0].partition("==")[0].partition("[")[0]
-    code = f"import importlib.metadata as m; print(m.version({name!r}))"
-    command = [str(python_of(peer, folder)), "-c", code]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return f"{name} {done.stdout.strip()}"
+def versions_in(peer: str, folder: Path) -> dict[str, str]:
+    """Return Python's version and those of what was measured with; ours is what this runs in.
+
+    Empty where there is no environment, which the runs have told already.
+    """
+    code = (
+        "import importlib.metadata as m, json, platform, sys; "
+        "found = {n: m.version(n) for n in sys.argv[1:]}; "
+        "print(json.dumps({'Python': platform.python_version(), **found}))"
+    )
+    try:
+        python = Path(sys.executable) if peer == "ours" else python_of(peer, folder)
+        command = [str(python), "-c", code, *TOLD[peer]]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ class Exchange:
     envs: Path
     workspace: Path | None = None
     warm: int = 0  # bytes of memory to touch before each program
-    noted: bool = True  # whether sites note when they train; without that, no steady round
+    noted: bool = True  # whether sites note when they train, in a file; if not, no steady round
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,10 @@ class Figures:
     largest: int = 0
     problem: str = ""
 
+    def row(self) -> dict[str, float | int | str]:
+        """Return the figures as a document has them."""
+        return asdict(self)
+
 
 def run_peer(name: str, exchange: Exchange, *options: str) -> Figures:
     """Run one peer and return its figures; a failure of any kind is a problem."""
@@ -73,6 +77,7 @@ def run_peer(name: str, exchange: Exchange, *options: str) -> Figures:
     with tempfile.TemporaryDirectory(prefix="peer-", dir=exchange.workspace) as folder:
         words = ["--folder", folder, "--nbytes", str(exchange.nbytes)]
         words += ["--clients", str(exchange.clients), "--rounds", str(exchange.rounds), *options]
+        words += ["--silent"] * (not exchange.noted)
         if exchange.warm:
             touch(exchange.warm)
         command = [str(python), str(HERE / PROGRAMS.get(name, PROGRAMS[kind])), *words]
@@ -100,6 +105,8 @@ def figures_of(done: Watched, folder: Path, rounds: int) -> Figures:
     ``rounds`` is how often each site has noted when it began; 0 is that nobody did.
     """
     lines = [line for line in done.output.splitlines() if line.startswith('{"ok"')]
+    if done.late:
+        return Figures(problem=f"not done after {done.seconds:.0f} s")
     if done.status or not lines or not json.loads(lines[-1])["ok"]:
         last = " | ".join(done.output[-TAIL:].split("\n")[-6:])
         return Figures(problem=f"status {done.status}: {lines[-1] if lines else last}")

@@ -18,15 +18,16 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
 
-def client_app(folder: str) -> ClientApp:
-    """Return what a client does: add one, and note when."""
+def client_app(folder: str, *, silent: bool) -> ClientApp:
+    """Return what a client does: add one, and note when unless it is silent."""
     app = ClientApp()
 
     @app.train()
     def train(msg: Message, context: Context) -> Message:
-        site = context.node_config.get("partition-id", context.node_id)
-        with (Path(folder) / f"{site}.txt").open("a") as file:
-            file.write(f"{time.time()}\n")
+        if not silent:
+            site = context.node_config.get("partition-id", context.node_id)
+            with (Path(folder) / f"{site}.txt").open("a") as file:
+                file.write(f"{time.time()}\n")
         made = [array + np.float32(1) for array in msg.content["arrays"].to_numpy_ndarrays()]
         content = {"arrays": ArrayRecord(made), "metrics": MetricRecord({"num-examples": 1})}
         return Message(content=RecordDict(content), reply_to=msg)
@@ -62,10 +63,11 @@ def main() -> None:
     found.add_argument("--nbytes", type=int, required=True)
     found.add_argument("--clients", type=int, required=True)
     found.add_argument("--rounds", type=int, required=True)
+    found.add_argument("--silent", action="store_true", help="clients do not note when they train")
     options = found.parse_args()
     run_simulation(
         server_app=server_app(options, options.folder),
-        client_app=client_app(options.folder),
+        client_app=client_app(options.folder, silent=options.silent),
         num_supernodes=options.clients,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )

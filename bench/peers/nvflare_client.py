@@ -1,4 +1,4 @@
-"""What a site of NVFlare does: adds one to what it receives, and notes when that was."""
+"""What a site of NVFlare does: adds one to what it receives, and notes when that was if told to."""
 
 import argparse
 import time
@@ -21,8 +21,9 @@ def main():
         model = flare.receive()
         if model is None:
             break
-        with (options.stamps / f"{site}.txt").open("a") as file:
-            file.write(f"{time.time()}\n")
+        if options.stamps is not None:
+            with (options.stamps / f"{site}.txt").open("a") as file:
+                file.write(f"{time.time()}\n")
         made = model.params[KEY] + 1
         flare.send(FLModel(params={KEY: made}, meta={"NUM_STEPS_CURRENT_ROUND": 1}))
 

@@ -22,6 +22,7 @@ def main():
     found.add_argument("--nbytes", type=int, required=True)
     found.add_argument("--clients", type=int, required=True)
     found.add_argument("--rounds", type=int, required=True)
+    found.add_argument("--silent", action="store_true", help="sites do not note when they train")
     options = found.parse_args()
     first = options.folder / "first.npy"
     np.save(first, np.full(options.nbytes // 4, 0.5, np.float32))
@@ -31,7 +32,7 @@ def main():
         min_clients=options.clients,
         num_rounds=options.rounds,
         train_script=str(Path(__file__).with_name("nvflare_client.py")),
-        train_args=f"--stamps {options.folder}",
+        train_args="" if options.silent else f"--stamps {options.folder}",
     )
     env = SimEnv(
         num_clients=options.clients,

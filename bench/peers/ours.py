@@ -1,7 +1,7 @@
 """The exchange in our simulator, with its documented default: training in a thread.
 
-``--work noted`` adds one and notes when, ``add`` only adds one, and ``sgd`` adds one by a step of
-SGD with learning rate 1 on a PyTorch model, as a client of pfl does.
+``--work add`` adds one and notes when, unless ``--silent``; ``sgd`` adds one by a step of SGD with
+learning rate 1 on a PyTorch model, as a client of pfl does, and notes nothing.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ def main() -> None:
     found.add_argument("--rounds", type=int, required=True)
     found.add_argument("--workers", default="thread")
     found.add_argument("--transport", default="memory")
-    found.add_argument("--work", choices=("noted", "add", "sgd"), default="noted")
+    found.add_argument("--work", choices=("add", "sgd"), default="add")
+    found.add_argument("--silent", action="store_true", help="sites do not note when they train")
     options = found.parse_args()
-    work = {"noted": partial(train, folder=options.folder), "add": add, "sgd": step}[options.work]
+    noted = partial(train, folder=options.folder)
+    work = step if options.work == "sgd" else add if options.silent else noted
     recipe = FedAvgRecipe(
         name="peers",
         model={"numpy_key": np.full(options.nbytes // 4, 0.5, np.float32)},

@@ -90,6 +90,7 @@ def main() -> None:
     found.add_argument("--clients", type=int, required=True)
     found.add_argument("--rounds", type=int, required=True)
     found.add_argument("--bare", action="store_true")
+    found.add_argument("--silent", action="store_true", help="do not note when a round ended")
     options = found.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -107,7 +108,7 @@ def main() -> None:
         SimulatedBackend(Users(), Users()),
         model,
         NNTrainHyperParams(local_num_epochs=1, local_learning_rate=1.0, local_batch_size=None),
-        callbacks=[Stamps(options.folder / "server.txt")],
+        callbacks=[] if options.silent else [Stamps(options.folder / "server.txt")],
         send_metrics_to_platform=False,
     )
     value = float(weights.w.detach().numpy().flat[-1])

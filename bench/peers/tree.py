@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +27,9 @@ ENDING: Final = 5.0
 class Watched:
     """How a program ended: its status, its output, seconds, and bytes of resident memory.
 
-    ``peak`` is the sum over all its processes at its largest, ``largest`` the most that one had.
+    ``peak`` is the sum over all its processes at its largest, in which pages that several of them
+    share count in each; ``largest`` is the most that one had, which no sample can miss but the last
+    moment's. ``late`` says that its time was up.
     """
 
     status: int
@@ -33,14 +37,32 @@ class Watched:
     seconds: float
     peak: int
     largest: int
+    late: bool = False
+
+
+@dataclass(slots=True)
+class Sizes:
+    """The largest sizes so far."""
+
+    sum: int = 0
+    largest: int = 0
+
+    def look(self, mark: str) -> None:
+        """Look at a tree."""
+        pids = tree_of(mark)
+        self.largest = max([self.largest, *map(high_water, pids)])
+        self.sum = max(self.sum, self.largest, sum(map(resident, pids)))
 
 
 def watch(
     command: Sequence[str], mark: str, log: Path, *, timeout: float, env: Mapping[str, str]
 ) -> Watched:
-    """Run a program to its end, at most ``timeout`` seconds, and end what it leaves behind."""
+    """Run a program to its end, at most ``timeout`` seconds, and end what it leaves behind.
+
+    An interrupt ends all of it as well.
+    """
     began = time.perf_counter()
-    peak = largest = 0
+    sizes = Sizes()
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
@@ -49,16 +71,28 @@ def watch(
             cwd=log.parent,
             env={**os.environ, **env, MARK: mark},
         )
-        while (status := process.poll()) is None:
-            sizes = [resident(pid) for pid in tree_of(mark)]
-            peak = max(peak, sum(sizes))
-            largest = max([largest, *sizes])
-            if time.perf_counter() - began > timeout:
-                process.kill()
-            time.sleep(INTERVAL)
-    seconds = time.perf_counter() - began
-    end_tree(mark)
-    return Watched(status, log.read_text("utf-8", "replace"), seconds, peak, largest)
+        try:
+            late = not ended(process, began + timeout, partial(sizes.look, mark))
+            seconds = time.perf_counter() - began
+        finally:
+            end_tree(mark)
+            status = process.wait()
+    text = log.read_text("utf-8", "replace")
+    return Watched(status, text, seconds, sizes.sum, sizes.largest, late)
+
+
+def ended(process: subprocess.Popen[bytes], until: float, look: Callable[[], None]) -> bool:
+    """Look every ``INTERVAL`` until the process has ended; False when its time is up before."""
+    end = os.pidfd_open(process.pid)  # readable at that very moment: a poll would be late
+    try:
+        look()  # at a program that is through in no time as well
+        while not select.select([end], [], [], INTERVAL)[0]:
+            look()
+            if time.perf_counter() > until:
+                return False
+        return True
+    finally:
+        os.close(end)
 
 
 def tree_of(mark: str) -> list[int]:
@@ -88,6 +122,16 @@ def environment(pid: int) -> bytes:
         return (PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return b""
+
+
+def high_water(pid: int) -> int:
+    """Return the most resident memory that a process has had so far; 0 when it is gone."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return 0
+    found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return next((int(kib) * 1024 for kib in found if kib.isdigit()), 0)
 
 
 def resident(pid: int) -> int:

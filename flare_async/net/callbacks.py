@@ -49,6 +49,9 @@ def cancel_scope() -> anyio.CancelScope:
 
 @contextmanager
 def _told() -> Iterator[None]:
+    if sniffio is None:
+        yield
+        return
     token = sniffio.current_async_library_cvar.set("asyncio")
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -44,6 +44,7 @@ from flare_async.roles.server import Server
 from flare_async.roles.start_messages import JobNotice
 from flare_async.roles.startup import start_sites
 from flare_async.sim.crew import Crew
+from flare_async.sim.loadtest.files import raise_file_limit
 from flare_async.sim.topology import ROOT
 from flare_async.sim.tree import Tree, addresses
 
@@ -103,7 +104,7 @@ class Simulation:
         random = SeededRandom(env.seed) if self._ports is None else self._ports.random
         by_name = self._network_by_name(random)
         network: Network[Link, Listener] = by_name or Transports(self._limits)
-        with addresses(self._transport, self._run.run_id) as address:
+        with self._addresses() as address:
             async with (
                 self._crew() as crew,
                 open_context(self._clock, random, network, self._limits) as context,
@@ -226,6 +227,13 @@ class Simulation:
             self._clock, random, latency=(0.0, 0.0), limits=self._limits, faults=env.faults
         )
 
+    def _addresses(self) -> AbstractContextManager[str]:
+        """Return the form of all addresses. Raises ConfigError for more sites than files."""
+        sites = len(self._env.sites)
+        if self._transport not in {"memory", SIMULATED} and sites > CROWD:
+            raise_file_limit(2 * sites)  # both ends of every connection are here
+        return addresses(self._transport, self._run.run_id)
+
     @property
     def _transport(self) -> str:
         simulated = self._env.faults or self._ports is not None
@@ -252,6 +260,8 @@ class Simulation:
         try:
             if self._ports is None:
                 await asyncio.to_thread(self._recipe.collect, run, env.sites)
+            else:
+                self._recipe.collect(run, env.sites)  # nobody else is on the loop
             await keep_run(run, self._recipe, self._store, setting)
         except FlareError as exc:
             log.warning("run_not_kept", run=run.run_id, error=str(exc))

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from flare_async.errors import ConfigError
+from flare_async.net.callbacks import start_soon
 from flare_async.testing.proxy_connection import ProxiedConnection
 from flare_async.testing.proxy_lane import Meter
 from flare_async.testing.toxics import Toxics
@@ -172,7 +173,7 @@ class ToxicProxy:
         connection = ProxiedConnection(self._rules["up"], self._rules["down"], self._ended)
         self._live.add(connection)
         self.connections.append(connection)
-        self._tasks.start_soon(self._connect, connection)
+        start_soon(self._tasks, self._connect, connection)
         return connection.client
 
     async def _connect(self, connection: ProxiedConnection) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.peers import tree
 from bench.peers.__main__ import rows_of
 from bench.peers.exchange import Exchange, Figures, figures_of, run_peer, steady_round
 from bench.peers.tree import Watched, tree_of, watch
@@ -60,6 +61,36 @@ def test_children_that_outlive_their_parent_are_seen_and_ended(tmp_path: Path) -
     assert done.status == 0
     assert done.peak >= done.largest > 0
     assert not [pid for pid in tree_of("mark-of-a-test") if is_running(pid)]
+
+
+def test_a_program_whose_time_is_up_is_ended_and_told(tmp_path: Path) -> None:
+    """A hang is a problem with a number, and not the status of the kill."""
+    command = [sys.executable, "-c", SLEEP]
+    done = watch(command, "late-mark", tmp_path / "log", timeout=0.3, env={})
+    assert done.late
+    assert figures_of(done, tmp_path, 0).problem.startswith("not done after")
+    assert not [pid for pid in tree_of("late-mark") if is_running(pid)]
+
+
+def test_an_interrupt_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does any other error of the watcher."""
+
+    def interrupted(pid: int) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tree, "resident", interrupted)
+    command = [sys.executable, "-c", CHILD + f"; {SLEEP}"]
+    with pytest.raises(KeyboardInterrupt):
+        watch(command, "interrupted-mark", tmp_path / "log", timeout=30, env={})
+    assert not [pid for pid in tree_of("interrupted-mark") if is_running(pid)]
+
+
+def test_memory_that_no_sample_saw_counts(tmp_path: Path) -> None:
+    """The kernel keeps the peak of each process."""
+    brief = "import time; held = bytearray(60_000_000); del held; time.sleep(1)"
+    done = watch([sys.executable, "-c", brief], "brief-mark", tmp_path / "log", timeout=30, env={})
+    assert done.status == 0
+    assert done.peak >= done.largest > 60_000_000
 
 
 def is_running(pid: int) -> bool:

@@ -29,6 +29,7 @@ from flare_async.jobs.training import TrainTask
 from flare_async.jobs.work import Work
 from flare_async.recipes import FedAvgRecipe
 from flare_async.sim.digits import recipe as digits
+from flare_async.transfer.filters import GaussianDP, ModelDequantizer, ModelQuantizer
 from flare_async.transfer.tensors import TensorSet
 from tests.sim import ray_sites
 
@@ -144,6 +145,19 @@ def test_the_digits_job_gives_the_same_bits_as_inline(nodes):
     runs = [digest(digits(7, 0.5), "ray", observer=count), digest(digits(7, 0.5), "inline")]
     assert runs[0] == runs[1]
     assert set(counts) == {2}
+
+
+def test_filters_give_the_same_bits_as_inline(nodes, tmp_path):
+    """They run where the coordinator is, around what actors train."""
+
+    def filtered(workers):
+        recipe = recipe_of(ray_sites.train)
+        recipe.add_server_output_filter(ModelQuantizer())
+        recipe.add_client_input_filter(ModelDequantizer())
+        recipe.add_client_output_filter(GaussianDP(1.0, 0.01))
+        return digest(recipe, workers, workspace_root=tmp_path)
+
+    assert len({filtered(workers) for workers in ("ray", "process", "inline")}) == 1
 
 
 def test_a_task_that_ends_three_actors_has_failed(nodes):

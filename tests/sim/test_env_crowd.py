@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import resource
 
 import numpy as np
+import pytest
 
 from flare_async import SimEnv
+from flare_async.errors import RunFailed
 from flare_async.jobs.loops import calm_collector, spare_collector
 from flare_async.recipes import FedAvgRecipe
 from flare_async.sim.simulation import CROWD
@@ -37,3 +40,43 @@ def test_a_calm_collector_spares_what_exists_and_another_one_is_left_alone():
         spare_collector()
         assert gc.get_freeze_count() >= frozen + len(kept)
     assert gc.get_freeze_count() <= before
+
+
+def test_what_a_host_has_frozen_stays_frozen_and_nothing_of_the_run_does():
+    """Whoever froze its own objects has not asked for them to be looked at again."""
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with calm_collector():
+            kept = [[] for _ in range(1000)]
+            spare_collector()
+        assert len(kept) == 1000
+        assert 0 < gc.get_freeze_count() <= frozen
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.slow
+def test_sites_over_sockets_get_the_files_that_they_need(tmp_path):
+    """The usual limit is for a thousand; two are needed a site."""
+    model, sites = {"w": np.zeros(4, np.float32)}, 300
+    recipe = FedAvgRecipe(name="crowd", model=model, num_rounds=1, min_clients=sites, train=same)
+    env = SimEnv(num_clients=sites, workers="inline", transport="tcp", workspace_root=tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, before[1]))
+    try:
+        assert recipe.execute(env, check=False).status == "completed"
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 700
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_files_that_the_system_refuses_are_named(tmp_path, monkeypatch):
+    """The simulation says how many it needs."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (400, 400))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    model, sites = {"w": np.zeros(4, np.float32)}, 300
+    recipe = FedAvgRecipe(name="crowd", model=model, num_rounds=1, min_clients=sites, train=same)
+    env = SimEnv(num_clients=sites, workers="inline", transport="tcp", workspace_root=tmp_path)
+    with pytest.raises(RunFailed, match="a process may open 400 files, 700 are needed"):
+        recipe.execute(env)

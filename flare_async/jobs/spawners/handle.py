@@ -94,11 +94,15 @@ class WorkerProcess:
         return None if self._transport is None else self._transport.get_pid()
 
     async def start(self) -> None:
-        """Start the process unless there is one; it is ready when its first answer comes.
+        """Start the process unless one runs; it is ready when its first answer comes.
+
+        Waits for what is left of one that has ended meanwhile, as ``stop`` does.
 
         Raises:
             OSError: the system refuses another process.
         """
+        if self._output is not None and self._output.exited.is_set():
+            await self.stop()
         if self._transport is not None:
             return
         ours, theirs = socket.socketpair()

@@ -8,19 +8,21 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
+from urllib.parse import urlsplit
 
 import click
 
 from flare_async.sim.commands import Doing
+from flare_async.sim.loadtest.asked import Asked, checked
 from flare_async.sim.quantities import SECONDS, SHARE, SIZE
 
 if TYPE_CHECKING:
     from flare_async.sim.loadtest.setting import Behaviour, LoadSetting
 
-__all__ = ["Asked", "command"]
+__all__ = ["command"]
 
 EPILOG: Final = """\b
 Examples:
@@ -34,31 +36,7 @@ Exit status: 0 when the model is what it should be (--join: no client was lost),
 2 for what cannot be used, 3 no connection, 4 clients that did not come, 6 quorum not reached,
 130 interrupted."""
 LOOPBACK: Final = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The options, as they were given."""
-
-    clients: int
-    rounds: int
-    model_size: float
-    transport: str
-    processes: int
-    listen: str | None
-    join: str | None
-    first: int
-    certificates: Path | None
-    train_time: float
-    slow: float
-    slow_time: float
-    drop: float
-    fail: float
-    quorum: float | None
-    deadline: float | None
-    seed: int
-    workspace: Path
-    as_json: bool
+ITEM: Final = 4  # bytes of a float32
 
 
 @click.command("load", epilog=EPILOG, context_settings={"show_default": True})
@@ -69,7 +47,7 @@ class Asked:
     "--transport", type=click.Choice(["tcp", "tls", "ws", "wss", "unix"]), default="tcp",
     help="Real sockets of this kind, on loopback.",
 )  # fmt: skip
-@click.option("--tls", is_flag=True, help="The same as --transport tls.")
+@click.option("--tls", is_flag=True, help="tls for tcp, wss for ws.")
 @click.option(
     "--processes", type=click.IntRange(min=0), default=2,
     help="With the server's; 1 is all in one, 0 waits for others to --join.",
@@ -97,13 +75,19 @@ def command(*, tls: bool, **given: object) -> Doing:
     Rounds a second, the time of a client-round, latency of tasks, lag of the loop, memory a client,
     bytes and failures by kind are printed and written into a folder, with a picture of the latency.
     """
-    asked = Asked(**given)  # type: ignore[arg-type]
-    asked = replace(asked, transport="tls") if tls else asked
-    return lambda results: join(asked) if asked.join else run(asked, results)
+    asked = checked(Asked(**given), named_options(), tls=tls)  # type: ignore[arg-type]
+    return lambda results: join(asked, results) if asked.join else run(asked, results)
 
 
-def join(asked: Asked) -> int:
-    """Host clients until the server says goodbye."""
+def named_options() -> list[str]:
+    """Return the names of the options that the command line has."""
+    context = click.get_current_context()
+    named = click.core.ParameterSource.COMMANDLINE
+    return [name for name in context.params if context.get_parameter_source(name) is named]
+
+
+def join(asked: Asked, results: TextIO) -> int:
+    """Host clients until the server says goodbye, and tell what became of them."""
     from flare_async.jobs.loops import new_loop
     from flare_async.sim.loadtest.host import only_warnings, serve_clients
     from flare_async.sim.loadtest.setting import PATIENCE, Hosting
@@ -119,12 +103,18 @@ def join(asked: Asked) -> int:
     )
     with asyncio.Runner(loop_factory=new_loop) as runner:
         figures = runner.run(serve_clients(hosting))
-    sys.stderr.write(json.dumps(asdict(figures)) + "\n")
+    to = results if asked.as_json else sys.stderr
+    to.write(json.dumps(asdict(figures)) + "\n")
+    to.flush()
     return 1 if figures.lost else 0
 
 
 def run(asked: Asked, results: TextIO) -> int:
-    """Run a load test, write its folder and tell what came of it."""
+    """Run a load test, write its folder and tell what came of it.
+
+    Raises:
+        QuorumNotReached: too few tasks of a round ended well; the folder has what came before.
+    """
     from flare_async.jobs.loops import calm_collector, new_loop
     from flare_async.jobs.store import new_run_folder
     from flare_async.sim.loadtest.host import only_warnings
@@ -140,6 +130,9 @@ def run(asked: Asked, results: TextIO) -> int:
     ):
         figures = runner.run(play_load(setting, sys.stderr))
     write(figures, folder, sys.stderr)
+    if figures.problem is not None:
+        figures.problem.add_note(f"figures up to then: {folder}")
+        raise figures.problem
     tell(figures, folder, results, as_json=asked.as_json)
     return 0 if figures.correct else 1
 
@@ -150,18 +143,18 @@ def prepared(asked: Asked) -> Iterator[LoadSetting]:
     from flare_async.sim.loadtest.certificates import write_certificates
     from flare_async.sim.loadtest.setting import LoadSetting
 
-    scheme = asked.transport if asked.listen is None else asked.listen.partition(":")[0]
+    scheme = asked.scheme
     with tempfile.TemporaryDirectory(prefix="fa-") as folder:
         certificates = "" if asked.certificates is None else str(asked.certificates)
         if not certificates and scheme in {"tls", "wss"}:
-            write_certificates(Path(folder), LOOPBACK, "localhost")
+            write_certificates(Path(folder), *hosts_of(asked.listen))
             certificates = folder
         own = f"unix://{folder}/server" if scheme == "unix" else f"{scheme}://{LOOPBACK}:0"
         quorum = asked.quorum if asked.quorum is not None else 0.5 if asked.fail else 1.0
         yield LoadSetting(
             clients=asked.clients,
             rounds=asked.rounds,
-            nbytes=int(asked.model_size),
+            nbytes=max(1, int(asked.model_size) // ITEM) * ITEM,
             address=asked.listen or own,
             processes=asked.processes,
             away=asked.processes == 0,
@@ -170,6 +163,12 @@ def prepared(asked: Asked) -> Iterator[LoadSetting]:
             certificates=certificates,
             behaviour=behaviour(asked),
         )
+
+
+def hosts_of(address: str | None) -> list[str]:
+    """Return the names by which clients find the server: a certificate is for them."""
+    host = urlsplit(address or "").hostname
+    return list(dict.fromkeys([LOOPBACK, "localhost", *([host] if host else [])]))
 
 
 def behaviour(asked: Asked) -> Behaviour:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from flare_async.errors import FlareError
 from flare_async.roles.outcome import SiteRecord, SiteStatus
 from flare_async.sim.loadtest.host import HostFigures
 from flare_async.sim.loadtest.setting import LoadSetting
@@ -16,6 +17,7 @@ from flare_async.sim.quantities import format_bytes
 __all__ = ["LoadFigures", "quantiles_ms"]
 
 QUANTILES = (50.0, 90.0, 99.0, 100.0)
+ELSEWHERE = "as those tell that have joined"
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class LoadFigures:
     server_peak: int = 0
     hosts: list[HostFigures] = field(default_factory=list)
     correct: bool = False  # the model is what so many rounds make of it
+    problem: FlareError | None = None  # what ended the rounds too early
 
     @property
     def latencies_s(self) -> list[float]:
@@ -44,10 +47,17 @@ class LoadFigures:
         return dict(sorted(kinds.items()))
 
     def grown_at_hosts(self) -> float | None:
-        """Return the bytes a client; None where one process has the server and the clients."""
-        if self.setting.alone:
+        """Return the bytes a client; None where no process here has clients alone."""
+        if self.setting.alone or self.setting.away:
             return None
         return sum(host.grown for host in self.hosts) / self.setting.clients
+
+    @property
+    def processes(self) -> int:
+        """How many there were, the server's included; 0 where others have joined."""
+        if self.setting.away:
+            return 0
+        return 1 if self.setting.alone else 1 + len(self.hosts)
 
     def document(self) -> dict[str, object]:
         """Return all figures as plain data."""
@@ -55,13 +65,13 @@ class LoadFigures:
         tasks = self.setting.clients * max(1, len(self.rounds_s))
         down = sum(one.bytes_down for one in self.records)
         up = sum(one.bytes_up for one in self.records)
-        clients = self.setting.clients
+        clients, away = self.setting.clients, self.setting.away
         return {
             "clients": clients,
             "rounds": len(self.rounds_s),
             "model_bytes": self.setting.nbytes,
             "transport": self.setting.address.partition(":")[0],
-            "processes": 1 if self.setting.alone else 1 + len(self.hosts),
+            "processes": self.processes,
             "connect_s": self.connect_s,
             "round_s": self.rounds_s,
             "rounds_per_s": len(self.rounds_s) / seconds if seconds else 0.0,
@@ -74,11 +84,12 @@ class LoadFigures:
             "server_peak_bytes": self.server_peak,
             "server_bytes_a_client": self.server_grown / clients,
             "host_bytes_a_client": self.grown_at_hosts(),
-            "links_cut": sum(host.cuts for host in self.hosts),
-            "clients_lost": sum(host.lost for host in self.hosts),
+            "links_cut": None if away else sum(host.cuts for host in self.hosts),
+            "clients_lost": None if away else sum(host.lost for host in self.hosts),
             "tasks_ok": len(self.latencies_s),
             "failures": self.failures(),
             "correct": self.correct,
+            "problem": None if self.problem is None else str(self.problem),
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -95,7 +106,7 @@ class LoadFigures:
             ("loop lag", spoken(lag)),
             ("bytes", f"{format_bytes(sum_of(found))}, {rate(found)}"),
             ("memory a client", memory(found)),
-            ("links cut", str(found["links_cut"])),
+            ("links cut", ELSEWHERE if self.setting.away else str(found["links_cut"])),
             ("failures", failures or "none"),
             ("the model", "as it should be" if self.correct else "WRONG"),
         ]
@@ -115,8 +126,10 @@ def memory(found: Mapping[str, object]) -> str:
     """Return what a client takes at either side, in words."""
     server = format_bytes(number(found["server_bytes_a_client"]))
     clients = found["host_bytes_a_client"]
-    if clients is None:
+    if clients is None and found["processes"]:
         return f"{server}, at the server and as a client"
+    if clients is None:
+        return f"server {server}, clients {ELSEWHERE}"
     return f"server {server}, clients {format_bytes(number(clients))}"
 
 

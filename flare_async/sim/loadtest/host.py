@@ -12,7 +12,9 @@ import json
 import logging
 import sys
 from dataclasses import asdict, dataclass
+from typing import Final
 
+import anyio
 import structlog
 
 from flare_async.errors import ConfigError, FlareError
@@ -31,6 +33,8 @@ from flare_async.sim.loadtest.setting import Hosting, load_limits
 from flare_async.sim.loadtest.site import AddsOne, Links, SiteLinks
 
 __all__ = ["HostFigures", "main", "only_warnings", "serve_clients"]
+
+ENDING: Final = 30.0  # seconds between the first goodbye and the last
 
 
 @dataclass(slots=True)
@@ -71,8 +75,13 @@ async def serve_clients(hosting: Hosting) -> HostFigures:
 
 
 async def serve_all(hosting: Hosting, context: Context, links: Links, figures: HostFigures) -> None:
-    """Run each client in a task of its own, and count those that are lost. Waits as they do."""
+    """Run each client in a task of its own, and count those that are lost.
+
+    Waits as they do; once the server has said goodbye to one, for the others at most ``ENDING``:
+    one without a link at that moment would dial a server that is gone for ``session_grace``.
+    """
     behaviour = SeededRandom(hosting.behaviour.seed)
+    parted = anyio.Event()
 
     async def serve(site: str) -> None:
         seen = dataclasses.replace(context, network=SiteLinks(links, site))
@@ -84,10 +93,17 @@ async def serve_all(hosting: Hosting, context: Context, links: Links, figures: H
         except FlareError as exc:
             figures.lost += 1
             structlog.get_logger().warning("client_lost", site=site, error=str(exc))
+            if figures.lost < hosting.count:
+                return
+        parted.set()
 
     async with asyncio.TaskGroup() as group:
-        for site in hosting.names:
-            group.create_task(serve(site), name=site)
+        tasks = [group.create_task(serve(site), name=site) for site in hosting.names]
+        await parted.wait()
+        _, left = await asyncio.wait(tasks, timeout=ENDING)
+        for task in left:
+            task.cancel()
+        figures.lost += len(left)
 
 
 def only_warnings() -> None:

@@ -22,7 +22,7 @@ async def play_load(setting: LoadSetting, messages: TextIO) -> LoadFigures:
 
     Raises:
         LinkLost: a process of clients ended too early.
-        QuorumNotReached: too few clients came, or too few of their tasks ended well.
+        StartFailed: too few clients came.
     """
     with single_error():
         async with asyncio.TaskGroup() as group:
@@ -32,7 +32,10 @@ async def play_load(setting: LoadSetting, messages: TextIO) -> LoadFigures:
                     for hosting in setting.hostings(server.address)
                 ]
                 if setting.away:
-                    messages.write(f"listening: join with --join {server.address}\n")
+                    trusting = f"--certificates {setting.certificates} " * bool(
+                        setting.certificates
+                    )
+                    messages.write(f"listening: join with {trusting}--join {server.address}\n")
                     messages.flush()
                 figures = await server.play()
             figures.hosts = [await host for host in hosts]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import anyio
 import numpy as np
 
+from flare_async.errors import ConfigError, QuorumNotReached
 from flare_async.jobs.measure import peak_rss_mb, resident_bytes
 from flare_async.limits import Limits
 from flare_async.net.clock import LoopClock
@@ -28,6 +30,8 @@ from flare_async.transfer.mean import WeightedMean
 from flare_async.transfer.tensors import TensorSet
 
 __all__ = ["LoadServer", "listening"]
+
+RELINKING: Final = 10.0  # seconds for clients whose link was cut when the last round closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +61,50 @@ class LoadServer:
     async def play(self) -> LoadFigures:
         """Wait for all clients, play all rounds, and return what was measured.
 
-        Waits for the clients at most ``start_timeout``, for a round as long as its deadline says.
+        Waits for the clients at most ``start_timeout``, for a round as long as its deadline says,
+        and at the end for links that were cut, at most ``RELINKING``. A round without its quorum is
+        the last one, and the figures' ``problem``.
 
         Raises:
-            QuorumNotReached: too few clients came, or too few of their tasks ended well.
+            StartFailed: too few clients came.
+            ConfigError: there is no memory for such a model.
         """
         setting, clock = self._setting, self._clock
         figures, lag = LoadFigures(setting), LoopLag(clock)
         before, began = resident_bytes(), clock.now()
         await self._server.wait_for(setting.names, setting.clients)
         figures.connect_s = clock.now() - began
-        cohort = Cohort(self._server, setting.names, Records(figures.records))
-        model = TensorSet.from_params({"w": np.zeros(max(1, setting.nbytes // 4), np.float32)})
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lag.watch)
-            for number in range(setting.rounds):
-                began = clock.now()
-                model = await self._round(cohort, number, model)
-                figures.rounds_s.append(clock.now() - began)
+            try:
+                model = await self._rounds(figures)
+                figures.correct = bool((model.numpy()["w"] == setting.rounds).all())
+            except QuorumNotReached as exc:
+                figures.problem = exc
             tasks.cancel_scope.cancel()
         figures.lags_s = lag.seconds
         figures.server_peak = int(peak_rss_mb() * 1e6)
         figures.server_grown = max(0, figures.server_peak - before)
-        figures.correct = bool((model.numpy()["w"] == setting.rounds).all())
+        await self._relinked()
         return figures
+
+    async def _rounds(self, figures: LoadFigures) -> TensorSet:
+        clock = self._clock
+        cohort = Cohort(self._server, self._setting.names, Records(figures.records))
+        model = first_model(self._setting.nbytes)
+        for number in range(self._setting.rounds):
+            began = clock.now()
+            try:
+                model = await self._round(cohort, number, model)
+            finally:
+                figures.rounds_s.append(clock.now() - began)
+        return model
+
+    async def _relinked(self) -> None:
+        """Wait until every session has a link, over which it can hear the goodbye."""
+        with anyio.move_on_after(RELINKING):
+            while not all(one.attached for one in self._server.sites.values()):  # noqa: ASYNC110
+                await anyio.sleep(RELINKING / 100)
 
     async def _round(self, cohort: Cohort, number: int, model: TensorSet) -> TensorSet:
         setting, sites = self._setting, cohort.sites
@@ -93,6 +117,18 @@ class LoadServer:
                 async for _ in updates:
                     pass
             return mean.finish()
+
+
+def first_model(nbytes: int) -> TensorSet:
+    """Return zeros.
+
+    Raises:
+        ConfigError: there is no memory for so many.
+    """
+    try:
+        return TensorSet.from_params({"w": np.zeros(max(1, nbytes // 4), np.float32)})
+    except MemoryError as exc:
+        raise ConfigError("model_size", nbytes, "this machine has no memory for it") from exc
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from flare_async.limits import Limits
 
 __all__ = ["PATIENCE", "Behaviour", "Hosting", "LoadSetting", "load_limits", "site_name"]
 
+HELLO: Final = 60.0  # thousands say it at once; who gives up and comes again makes more of them
 PATIENCE: Final = 300.0  # processes that share cores are slow to begin, and that is no loss
 
 
@@ -101,10 +102,11 @@ def site_name(number: int) -> str:
 
 
 def load_limits(clients: int) -> Limits:
-    """Return limits under which so many clients from one address are no attack."""
+    """Return limits under which so many clients from one address, all at once, are no attack."""
     limits = Limits()
     return replace(
         limits,
+        handshake_timeout=HELLO,
         handshakes=max(limits.handshakes, clients),
         sessions=max(limits.sessions, 2 * clients),
         start_timeout=PATIENCE,
