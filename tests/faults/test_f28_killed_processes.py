@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from flare_async.limits import KIB, MIB, Limits
+from flare_async.net.callbacks import start_soon
 from flare_async.net.registry import Transports
 from flare_async.roles.counted_sink import CountedSink
 from flare_async.roles.round import RoundTask
@@ -142,7 +143,7 @@ def test_f28_a_killed_process_that_is_started_again_is_counted_once():
 
             def die():
                 process.kill()
-                made.context.tasks.start_soon(again)
+                start_soon(made.context.tasks, again)
 
             await made.server.wait_for(made.cohort.sites, 3)
             digest = await played(made, {"k1": (2 * MIB, die)}, quorum=3)
