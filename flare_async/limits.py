@@ -48,6 +48,7 @@ class Limits:
     process_bytes: int = 256 * MIB  # credit of all links of this process
     staging_bytes: int = 64 * MIB  # updates held in memory before they spill to a file
     memory_bytes: int | None = None  # refuse a job that would need more
+    carried_bytes: int = 256 * KIB  # tensors that travel with their task or result; 0 is none
     control_bytes: int = 64 * KIB  # one control message
     control_items: int = 4096  # values in one control message
     depth: int = 32  # nesting of one control message
@@ -104,7 +105,7 @@ def _count_problem(value: object, name: str) -> str:
     return "" if value > 0 or (value == 0 and name in _MAY_BE_ZERO) else "must be positive"
 
 
-_MAY_BE_ZERO: Final = frozenset({"min_rate", "max_resends", "staging_bytes"})
+_MAY_BE_ZERO: Final = frozenset({"carried_bytes", "min_rate", "max_resends", "staging_bytes"})
 _LEAST: Final = (
     ("stall_timeout", 1, "below 1 s would reset healthy channels"),
     ("frame_bytes", 4 * KIB, "below 4096 leaves no room for a frame's own parts"),

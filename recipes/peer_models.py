@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from flare_async.errors import FlareError, LinkLost, SourceLost
-from flare_async.roles.exchange import LikeModel
+from flare_async.roles.like_model import LikeModel
 from flare_async.roles.peer_server import PeerServer
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.exchange import ref_text

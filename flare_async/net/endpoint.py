@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIRST_WINDOW", "Endpoint"]
 
+CARRIED_TO = "client"  # the role that takes tensors behind a message
 SHORT_FRAME = 1 * KIB  # as short as a simulation makes them
 
 
@@ -40,6 +41,7 @@ class Endpoint:
             window = max(1, window // 32)
         if frame_bytes <= self.limits.frame_bytes and self.random.buggify("short frames"):
             frame_bytes = min(frame_bytes, SHORT_FRAME)
+        carry = self.limits.carried_bytes if self.role == CARRIED_TO else 0
         return Hello(
             version=PROTOCOL_VERSION,
             peer=self.name,
@@ -49,4 +51,5 @@ class Endpoint:
             role=self.role,
             window=window,
             frame_bytes=frame_bytes,
+            carry=min(carry, self.limits.window_bytes),
         )

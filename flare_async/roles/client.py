@@ -14,6 +14,7 @@ from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.lobby import OTHERS
 from flare_async.net.session import Session
+from flare_async.roles.carrying import bring_model, digest_of, send_result
 from flare_async.roles.context import Context
 from flare_async.roles.entrance import opened
 from flare_async.roles.log_feed import LogFeed
@@ -213,7 +214,7 @@ class Client:
         async with gate:
             held, message = await self._train(stream, offer, worker)
         try:
-            stream.post_last(message)
+            send_result(stream, message, held)
             await self._wait_for(stream, offer.keep_until)
             if held is not None:
                 self.shelf.withdraw(held)
@@ -239,7 +240,7 @@ class Client:
         # The tensors live in this frame only: what is waited for later is held by the offer alone.
         session = self.peers.reach(stream.channel, offer.job)
         sink = self._sink(session, worker)
-        await self.context.downloader.fetch(session, offer.model, sink)
+        await bring_model(self.context.downloader, stream, session, offer, sink)
         self._round = offer.job, offer.round_number
         work = worker.run(
             SiteTask(
@@ -264,6 +265,7 @@ class Client:
             result.seconds,
             result.received,
             self._logs.waiting,
+            digest_of(held, offer, session),
         )
         return held, message
 

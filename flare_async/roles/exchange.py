@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import cast
 
@@ -23,8 +22,10 @@ from flare_async.errors import (
 from flare_async.model import ParamsType
 from flare_async.net.endpoint import FIRST_WINDOW
 from flare_async.net.session import Session
+from flare_async.roles.carriage import PULLED, carriage_of
 from flare_async.roles.claim import Claim, Holder
 from flare_async.roles.counted_sink import counted
+from flare_async.roles.like_model import LikeModel
 from flare_async.roles.messages import (
     FAILURES,
     OFFER_SCHEMA,
@@ -40,17 +41,15 @@ from flare_async.roles.partials import Partials
 from flare_async.roles.setting import RoundSetting, Update
 from flare_async.roles.steps import in_turns
 from flare_async.roles.stream import TaskStream
-from flare_async.transfer.admission import Admission
-from flare_async.transfer.arrivals import NO_ALIASES
+from flare_async.transfer.carried import Carried, send_carried
 from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.reducer import Reducer, keeps
-from flare_async.transfer.sink import MemorySink, TensorSink
-from flare_async.transfer.spec import TensorSpec
+from flare_async.transfer.sink import TensorSink
 from flare_async.transfer.tensors import TensorSet
 from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
-__all__ = ["Exchange", "LikeModel"]
+__all__ = ["Exchange"]
 
 
 class Exchange:
@@ -64,6 +63,8 @@ class Exchange:
         self._setting = setting
         self._site = site
         self._attempt = attempt
+        self._carriage = PULLED
+        self._behind: Carried | None = None  # the update, if it came behind its result
         self.stream: TaskStream | None = None
 
     async def run(
@@ -127,15 +128,20 @@ class Exchange:
 
     def _open(self, session: Session, remaining: float | None) -> TaskStream:
         self._setting.server.leftovers.sweep(session)
-        options = OpenOptions(urgent=True, window=FIRST_WINDOW)
-        return TaskStream(session.open(TASK_TOPIC, self._header(remaining), options))
+        carriage = self._carriage = carriage_of(self._setting, session)
+        options = OpenOptions(urgent=True, window=FIRST_WINDOW + carriage.takes)
+        channel = session.open(TASK_TOPIC, self._header(remaining), options)
+        if carriage.model is not None:
+            send_carried(channel, self._setting.offer, last=False)
+        return TaskStream(channel)
 
     def _header(self, remaining: float | None) -> bytes:
         """Return the task as all sites get it; with a deadline each is told what is left of it."""
-        header = self._setting.headers.get(self._attempt)
+        wording = self._attempt, self._carriage
+        header = self._setting.headers.get(wording)
         if header is None or remaining is not None:
             header = OFFER_SCHEMA.encode(self._offer(remaining))
-            self._setting.headers[self._attempt] = header
+            self._setting.headers[wording] = header
         return header
 
     def _offer(self, remaining: float | None) -> TaskOffer:
@@ -151,12 +157,15 @@ class Exchange:
             remaining=remaining,
             keep_until=task.keep_until,
             meta=task.meta,
+            carried=self._carriage.model,
+            takes=self._carriage.takes,
         )
 
     async def _result(self, stream: TaskStream) -> TaskResult:
         match message := await self._next(stream):
             case TaskResult():
                 self._note_logs(message.logs)
+                await self._read_behind(stream, message)
                 return message
             case TaskFailed(problem, details):
                 self._note_logs(message.logs)
@@ -164,6 +173,21 @@ class Exchange:
                 raise kind(self._site, problem, details)
             case _:
                 raise RemoteProtocolError("unexpected", type(message).__name__)
+
+    async def _read_behind(self, stream: TaskStream, result: TaskResult) -> None:
+        # At once: whatever is said about the result later, nothing of it is left to be read.
+        ref = result.update
+        if result.carried is None or ref is None:
+            return
+        if ref.nbytes > self._carriage.takes:
+            most = self._carriage.takes
+            raise RemoteProtocolError("unexpected", f"{ref.nbytes} bytes follow, {most} may")
+        try:
+            self._behind = Carried(await stream.carried(ref.nbytes), result.carried)
+        except FlareError as exc:
+            if (lost := self._loss(ref, 0, exc)) is None:
+                raise
+            raise lost from exc
 
     def _note_logs(self, logs: bool) -> None:
         if logs:
@@ -200,15 +224,24 @@ class Exchange:
         return sink.tensors
 
     async def _fetch(self, session: Session, ref: TensorRef, sink: TensorSink) -> None:
-        into = counted(sink)
+        into, downloader = counted(sink), self._setting.server.context.downloader
         try:
-            await self._setting.server.context.downloader.fetch(session, ref, into)
-        except (OfferGone, OfferNotFound, LinkError) as exc:
-            raise self._lost(ref, into.got, exc) from exc
-        except ChannelReset as exc:
-            if exc.reset_code not in {ResetCode.INTERNAL, ResetCode.UNREACHABLE}:
+            if self._behind is None:
+                await downloader.fetch(session, ref, into)
+            else:
+                await downloader.take(session, ref, into, self._behind)
+        except FlareError as exc:
+            if (lost := self._loss(ref, into.got, exc)) is None:
                 raise
-            raise self._lost(ref, into.got, exc) from exc
+            raise lost from exc
+
+    def _loss(self, ref: TensorRef, got: int, error: FlareError) -> SourceLost | None:
+        """Return what an error says of a result on its way, if that has lost its source."""
+        if isinstance(error, ChannelReset):
+            lost = error.reset_code in {ResetCode.INTERNAL, ResetCode.UNREACHABLE}
+        else:
+            lost = isinstance(error, OfferGone | OfferNotFound | LinkError)
+        return self._lost(ref, got, error) if lost else None
 
     async def _bring(self, partial: Partial, claim: Claim) -> bool:
         try:
@@ -223,7 +256,7 @@ class Exchange:
         label = f"{task.name!r} of round {task.number}, attempt {self._attempt}"
         return SourceLost(self._site, label, got, ref.nbytes, str(error))
 
-    def _sink(self, ref: TensorRef) -> MemorySink:
+    def _sink(self, ref: TensorRef) -> LikeModel:
         most = sum(spec.nbytes for spec in self._setting.offer.source.specs)
         if ref.nbytes > most:
             raise UpdateRefused(self._site, f"offers {ref.nbytes} bytes, the model has {most}")
@@ -244,30 +277,6 @@ class Exchange:
             reducer.commit(self._site)
         else:
             await in_turns(self._setting.stepped.admitting(self._site))
-
-
-class LikeModel(MemorySink):
-    """A sink that takes the tensors of the model and nothing else.
-
-    It is told of them before a byte is pulled, so nobody makes this side take more memory.
-    """
-
-    __slots__ = ("_admission", "_site")
-
-    def __init__(self, site: str, admission: Admission, memory_bytes: int | None) -> None:
-        super().__init__(memory_bytes=memory_bytes)
-        self._site = site
-        self._admission = admission
-
-    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = NO_ALIASES) -> None:
-        """Prepare for these tensors.
-
-        Raises:
-            UpdateRefused: they are not those of the model.
-            FlareError: they cannot be accepted.
-        """
-        self._admission.check_specs(self._site, specs)
-        super().begin(specs, aliases)
 
 
 def plain_weight(value: object) -> float:

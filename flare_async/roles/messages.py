@@ -49,7 +49,9 @@ class TaskOffer:
     """A task and the lease of it; travels in the header of the channel's open.
 
     ``remaining`` is how many seconds the round may still take, None without a deadline.
-    ``keep_until`` is the receipt after which the client may let go of its update.
+    ``keep_until`` is the receipt after which the client may let go of its update. ``carried`` is
+    the digest of the model's tensors where they follow on the channel, None where they are to be
+    pulled; so many bytes as ``takes`` says may follow the result.
     """
 
     job: str
@@ -62,6 +64,8 @@ class TaskOffer:
     remaining: float | None = None
     keep_until: str = COMMITTED
     meta: Mapping[str, Scalar] = field(default_factory=dict)
+    carried: bytes | None = None
+    takes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class TaskResult:
     """The work is done; ``update`` is None where only metrics were asked for.
 
     ``received`` are the metrics of the model that the site received, ``metrics`` those of its work.
-    ``logs`` says that the site has records to tell, as it does in a failure.
+    ``logs`` says that the site has records to tell, as it does in a failure. ``carried`` is the
+    digest of the update's tensors where they follow.
     """
 
     update: TensorRef | None
@@ -79,6 +84,7 @@ class TaskResult:
     seconds: float
     received: Mapping[str, float] = field(default_factory=dict)
     logs: bool = False
+    carried: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

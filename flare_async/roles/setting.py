@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from flare_async.roles.machine import RoundPlan
 from flare_async.roles.messages import Scalar
@@ -15,6 +15,7 @@ from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
+    from flare_async.roles.carriage import Carriage
     from flare_async.roles.server import Server
     from flare_async.transfer.mean_options import SumRules
     from flare_async.transfer.reducer import Reducer, SteppedReducer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "RoundObserver", "RoundSetting", "RoundTask", "Update"]
 
 VALIDATE = "validate"
+Wording: TypeAlias = "tuple[int, Carriage]"  # what tasks differ by: the attempt, and what travels
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +99,4 @@ class RoundSetting:
     stepped: SteppedReducer | None = None  # the same reducer, if its arithmetic has steps
     weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None
     groups: tuple[Group, ...] = ()  # numbered as those of the plan
-    headers: dict[int, bytes] = field(default_factory=dict)  # the task as it is offered, by attempt
+    headers: dict[Wording, bytes] = field(default_factory=dict)  # the task as it is offered

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from weakref import WeakSet
 
-from flare_async.errors import FlareError
-from flare_async.net.channel import Channel
+import anyio
+
+from flare_async.errors import FlareError, RemoteProtocolError
+from flare_async.net.channel import Channel, Chunk
 from flare_async.net.messages import Messages
 from flare_async.net.session import Session
 from flare_async.roles.messages import TASK_SCHEMA, TaskMessage
@@ -28,6 +30,34 @@ class TaskStream(Messages[TaskMessage]):
     def unread(self) -> bool:
         """Whether bytes are here that nobody has received."""
         return bool(self._buffer) or has_unread(self.channel)
+
+    async def carried(self, nbytes: int) -> list[Chunk]:
+        """Return so many bytes that follow the last message, in the pieces that came.
+
+        Bounded by bytes that arrive, as ``Channel.receive_moving`` is. Cancelling loses them.
+
+        Raises:
+            RemoteProtocolError: the peer has ended its direction before.
+            AckStalled: nothing arrived for ``stall_timeout`` seconds; the channel is reset.
+            FlareError: the channel or the link failed.
+        """
+        chunks: list[Chunk] = []
+        if self._buffer:
+            chunks.append(self._buffer[:nbytes])
+            self._buffer = self._buffer[nbytes:]
+            nbytes -= len(chunks[0])
+        while nbytes > 0:
+            try:
+                chunk = await self.channel.receive_moving()
+            except anyio.EndOfStream:
+                problem = f"tensors end {nbytes} bytes early"
+                raise RemoteProtocolError("truncated", problem) from None
+            if len(chunk) > nbytes:
+                self._buffer = bytes(chunk[nbytes:])
+                chunk = chunk[:nbytes]
+            chunks.append(chunk)
+            nbytes -= len(chunk)
+        return chunks
 
     def tell(self, message: TaskMessage) -> bool:
         """Send a message if the channel still carries one; what it cannot carry resets it."""

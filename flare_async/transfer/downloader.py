@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 import anyio
+import structlog
 
 from flare_async.errors import ChannelReset, RemoteProtocolError, TensorFormatError, TransferError
 from flare_async.limits import KIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
+from flare_async.transfer.carried import Carried, fits_digest, pour
 from flare_async.transfer.content import ContentCache
 from flare_async.transfer.digest import CHUNK, TENSOR_DIGEST
 from flare_async.transfer.fetching import Fetching, FetchReport, Retries, translate
@@ -33,6 +35,7 @@ from flare_async.wire.session import OpenOptions
 
 __all__ = ["PARALLEL", "Downloader"]
 
+log = structlog.get_logger()
 PARALLEL = 16  # tensors under way at once: enough to hide a round trip behind small ones
 WINDOWS = 2  # credit windows of bytes under way besides the tensor that is waited for
 LAYOUT_WINDOW = 64 * KIB  # the credit of a manifest, so that it needs little of a scarce budget
@@ -90,6 +93,32 @@ class Downloader:
         if known is not None and isinstance(sink, MemorySink):
             known.keep(sink.tensors, fetching.digests)
         return fetching.report(layout.nbytes)
+
+    async def take(
+        self, session: Session, ref: TensorRef, sink: TensorSink, carried: Carried
+    ) -> None:
+        """Fill ``sink`` with what was carried, and finish it; what arrived damaged is pulled.
+
+        Waits, is bounded, fails and raises as ``fetch`` does; with nothing to pull it waits for
+        nothing.
+
+        Raises:
+            FlareError: as ``fetch``.
+        """
+        by_reference = session.link.by_reference
+        if not by_reference and not fits_digest(carried.chunks, carried.digest):
+            log.warning("carried_damaged", peer=session.peer, nbytes=ref.nbytes)
+            await self.fetch(session, ref, sink)
+            return
+        try:
+            layout = await self.layout(session, ref)
+            sink.begin(layout.specs, layout.aliases)
+            adopt = by_reference and stored_of(sink) is None
+            pour(carried.chunks, layout.own, sink, adopt=adopt)
+            await finish(sink)
+        except BaseException:
+            sink.discard()
+            raise
 
     async def layout(self, session: Session, ref: TensorRef) -> Layout:
         """Return the names, types and shapes of an offer; bounded and raising as ``fetch`` is."""

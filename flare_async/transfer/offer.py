@@ -54,6 +54,7 @@ class Offer:
     watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
     timers: dict[str, Timer] = field(default_factory=dict)
     turns: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, HASHING))
+    carried: bytes | None = None  # the digest of all tensors as one row
     closed: bool = False
 
     def over(self, channel: Channel, max_resends: int) -> None:

@@ -67,6 +67,7 @@ def _session_id(value: object) -> bool:
 
 _CODE: Final = _whole(0, 0xFFFF)
 _CREDIT: Final = _whole(0, OFFSET_LIMIT)
+_CARRY: Final = _whole(0, 2**32 - 1)
 _CHECKS: Final[dict[type[BodyFrame], dict[str, Check]]] = {
     Hello: {
         "version": _CODE,
@@ -77,6 +78,7 @@ _CHECKS: Final[dict[type[BodyFrame], dict[str, Check]]] = {
         "role": _name,
         "window": _CREDIT,
         "frame_bytes": _whole(FRAME_FLOOR, 2**32 - 1),
+        "carry": _CARRY,
     },
     Open: {
         "topic": _name,

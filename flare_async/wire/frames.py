@@ -46,7 +46,10 @@ class ResetCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first frame each way; ``window`` is the credit of every channel the other side opens."""
+    """The first frame each way; ``window`` is the credit of every channel the other side opens.
+
+    An urgent one has ``carry`` bytes more: messages may have tensors behind them.
+    """
 
     version: int
     peer: str
@@ -56,6 +59,11 @@ class Hello:
     role: str
     window: int
     frame_bytes: int
+    carry: int = 0
+
+    def credit(self, *, urgent: bool) -> int:
+        """Return what the other side may send at first on a channel that it opens."""
+        return self.window + self.carry if urgent else self.window
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,11 +190,11 @@ class Handshake:
         if self._muted:
             self._stage = _Stage.RESUMING
             opened = self._table.next_own
-            self._rejoining = Rejoining(self._table, self._graves, opened, frame.window)
+            self._rejoining = Rejoining(self._table, self._graves, opened, frame)
             self._outbox.resume(resume_of(self._table))
         else:
             for state in self._table.channels.values():
-                state.outgoing.limit = frame.window
+                state.outgoing.limit = frame.credit(urgent=state.urgent)
             self._flow([])
         return [PeerHello(frame)]
 

@@ -36,6 +36,7 @@ from flare_async.wire.frames import (
     Skipped,
 )
 from flare_async.wire.handshake import Handshake
+from flare_async.wire.windows import CARRYING, FIRST_WINDOW
 
 __all__ = ["Inbound"]
 
@@ -80,7 +81,7 @@ class Inbound(Handshake):
         if problem:
             self._say_reset(frame.channel, ResetCode.REFUSED, problem)
             return []
-        self._table.accept(frame, self._own.window)
+        self._table.accept(frame, self._own.credit(urgent=frame.urgent))
         return [
             Opened(
                 frame.channel,
@@ -127,7 +128,14 @@ class Inbound(Handshake):
         if not length:
             raise RemoteProtocolError("bad_length", f"empty data on channel {channel}")
         state.incoming.arrive(offset, length)
+        if state.urgent and offset + length - state.incoming.consumed > FIRST_WINDOW:
+            self._check_carried()
         return state
+
+    def _check_carried(self) -> None:
+        many = self._table.carrying()
+        if many > CARRYING and self._own is not None and self._own.carry:
+            raise RemoteProtocolError("window_exceeded", f"tensors wait on {many} channels")
 
     def _fits(self, state: ChannelState, nbytes: int, now: float, *, last: bool = False) -> bool:
         window = state.incoming
@@ -225,7 +233,11 @@ class Inbound(Handshake):
         # A sender's patience is measured by acknowledgements: once nothing is left to consume, no
         # later call would send the rest of them. Messages are answered, not acknowledged one by
         # one; a sender that waits for credit has sent more than a quarter of the window.
-        if due or (drained and nbytes and not state.urgent):
+        if state.urgent:
+            due = due and not window.ample
+        elif nbytes:
+            due = due or drained
+        if due:
             state.opening = None  # who sends on a channel has it open
             self._outbox.acknowledge(state)
         return []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.wire.channel import ChannelState
-from flare_async.wire.frames import Ack, Frame, Open, Position, Resume
+from flare_async.wire.frames import Ack, Frame, Hello, Open, Position, Resume
 from flare_async.wire.graves import Graves
 from flare_async.wire.table import ChannelTable
 
@@ -27,14 +27,14 @@ def resume_of(table: ChannelTable) -> Resume:
 class Rejoining:
     """One peer's Resume, applied to the channels that are open here.
 
-    ``opened`` is what our own Resume said; ``credit`` is what a channel begins with that the peer
+    ``opened`` is what our own Resume said; ``hello`` tells what a channel begins with that the peer
     has not heard of yet.
     """
 
     table: ChannelTable
     graves: Graves
     opened: int
-    credit: int
+    hello: Hello
 
     def apply(self, resume: Resume) -> list[Frame]:
         """Rewind the channels; return the control frames that the peer may have missed, in order.
@@ -84,7 +84,7 @@ class Rejoining:
                 "bad_resume", f"channel {state.id} was never opened, but it was answered"
             )
         state.rewind(0, state.sending_done)
-        state.outgoing.limit = self.credit
+        state.outgoing.limit = self.hello.credit(urgent=state.urgent)
         state.incoming.first = state.incoming.limit
         return replace(opening, window=state.incoming.limit)
 

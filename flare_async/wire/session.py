@@ -11,6 +11,7 @@ from flare_async.wire.fields import clean_message
 from flare_async.wire.frames import TRAILER_BYTES, Frame, Goodbye, Open, Ping
 from flare_async.wire.inbound import Inbound
 from flare_async.wire.table import Side
+from flare_async.wire.windows import CARRYING
 
 __all__ = ["ChannelStatistics", "OpenOptions", "SessionMachine", "Side"]
 
@@ -50,7 +51,9 @@ class SessionMachine(Inbound):
         check_open(topic, header, options, self._limits.control_bytes)
         if self._left or self._outbox.left:
             raise LocalProtocolError(f"channel {topic!r} opened after a goodbye")
-        state = self._table.open(options, self._peer.window if self._peer is not None else 0)
+        peer = self._peer
+        credit = 0 if peer is None else peer.credit(urgent=options.urgent)
+        state = self._table.open(options, credit)
         frame = Open(
             state.id,
             topic,
@@ -155,6 +158,15 @@ class SessionMachine(Inbound):
             return
         state.leased = True
         state.incoming.lease(total)
+
+    def may_carry(self, nbytes: int) -> bool:
+        """Tell whether a channel that is opened now may bring so many bytes beside messages."""
+        peer = self._peer
+        return peer is not None and nbytes <= peer.carry and self.open_channels < CARRYING
+
+    def may_promise(self, nbytes: int) -> bool:
+        """Tell whether credit for so many bytes leaves half of the budget to others."""
+        return self._table.spares(nbytes)
 
     def reset(self, channel: int, code: int, message: str) -> None:
         """Give a channel up, both directions; harmless when it is closed."""

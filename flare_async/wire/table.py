@@ -160,6 +160,19 @@ class ChannelTable:
         self.channels[frame.channel] = state
         return state
 
+    def spares(self, nbytes: int) -> bool:
+        """Tell whether ``nbytes`` of credit can be promised, and half of it be left for others."""
+        return self._budget is not None and self._budget.spares(nbytes)
+
+    def carrying(self) -> int:
+        """Count the peer's urgent channels on which more than messages waits to be read."""
+        return sum(
+            state.urgent
+            and not self.is_own(state.id)
+            and state.incoming.received - state.incoming.consumed > FIRST_WINDOW
+            for state in self.channels.values()
+        )
+
     def drop(self, state: ChannelState) -> None:
         """Forget a channel and return its credit."""
         del self.channels[state.id]

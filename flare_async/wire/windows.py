@@ -6,10 +6,18 @@ from flare_async.errors import LocalProtocolError, RemoteProtocolError
 from flare_async.limits import KIB
 from flare_async.wire.head import OFFSET_LIMIT
 
-__all__ = ["ACK_SECONDS", "FIRST_WINDOW", "CreditBudget", "ReceiveWindow", "SendWindow"]
+__all__ = [
+    "ACK_SECONDS",
+    "CARRYING",
+    "FIRST_WINDOW",
+    "CreditBudget",
+    "ReceiveWindow",
+    "SendWindow",
+]
 
 ACK_SECONDS = 1.0
 FIRST_WINDOW = 8 * KIB  # what a channel may bring before its receiver has consumed anything
+CARRYING = 8  # channels of a session on which tensors may wait beside messages
 _GRAIN = 4 * KIB  # shares of a budget below this would make frames not worth their heads
 
 
@@ -61,6 +69,12 @@ class CreditBudget:
         self._taken -= nbytes
         if self._parent is not None:
             self._parent.give(nbytes)
+
+    def spares(self, nbytes: int) -> bool:
+        """Whether half of the budget is left when ``nbytes`` more are taken, the parent's too."""
+        if self.total - self._taken - nbytes < self.total // 2:
+            return False
+        return self._parent is None or self._parent.spares(nbytes)
 
     def fair(self, wanted: int) -> int:
         """Return the part of ``wanted`` to take: at most half of what is left, and no crumbs.
@@ -192,6 +206,11 @@ class ReceiveWindow:
             return False
         self._acked_at = now
         return True
+
+    @property
+    def ample(self) -> bool:
+        """Whether what the sender has left is enough for messages, before it is told of more."""
+        return self.limit - self.consumed > FIRST_WINDOW - FIRST_WINDOW // 4
 
     def grow(self) -> None:
         """Draw credit towards the full size, as far as the budget allows."""

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from flare_async.errors import LocalProtocolError
 from flare_async.model import ParamsType
-from flare_async.roles.exchange import LikeModel
+from flare_async.roles.like_model import LikeModel
 from flare_async.transfer.admission import Admission
 from flare_async.transfer.sink import TensorSink
 from flare_async.transfer.tensors import TensorSet

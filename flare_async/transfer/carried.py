@@ -1,0 +1,105 @@
+"""Small tensors behind a message: carried by its channel, instead of pulled by their reference.
+
+Their owner offers them in any case, so whoever cannot use what was carried pulls. Several tensors
+are one row of bytes, in the order of their manifest, with one blake3 over byte transports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from flare_async.errors import RemoteProtocolError
+from flare_async.net.channel import Channel, Chunk
+from flare_async.transfer.digest import tensor_hasher
+from flare_async.transfer.offer import Offer
+from flare_async.transfer.sink import TensorSink
+from flare_async.transfer.source import MemorySource
+from flare_async.transfer.spec import TensorSpec
+
+__all__ = ["Carried", "carried_digest", "fits_digest", "pour", "send_carried"]
+
+UNHASHED: Final = b""  # of what was never copied
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a channel has carried, in the pieces that came, and what their digest is to be."""
+
+    chunks: Sequence[Chunk]
+    digest: bytes
+
+
+def carried_digest(offer: Offer, *, by_reference: bool) -> bytes | None:
+    """Return the digest to announce for an offer that is to be carried; None if it cannot be.
+
+    It is empty where tensors go by reference, and computed once for all readers elsewhere.
+    """
+    source = offer.source
+    if not isinstance(source, MemorySource):
+        return None  # its bytes are on a disk, or another process's
+    if by_reference:
+        return UNHASHED
+    if offer.carried is None:
+        hasher = tensor_hasher()
+        for name in offer.sizes:
+            hasher.update(source.tensors[name])
+        offer.carried = hasher.digest()
+    return offer.carried
+
+
+def send_carried(channel: Channel, offer: Offer, *, last: bool) -> None:
+    """Queue the tensors behind the message that announces them; ``last`` ends the direction.
+
+    Raises:
+        FlareError: the channel has failed.
+    """
+    source, rest = offer.source, offer.ref.nbytes
+    offer.served[channel.peer] += rest
+    if not isinstance(source, MemorySource):
+        return
+    for name, size in offer.sizes.items():
+        rest -= size
+        if size and last and not rest:
+            channel.send_last(source.tensors[name])
+            return
+        if size:
+            channel.send_soon(source.tensors[name])
+
+
+def fits_digest(chunks: Sequence[Chunk], digest: bytes) -> bool:
+    """Tell whether bytes that a byte transport brought are those that were sent."""
+    hasher = tensor_hasher()
+    for chunk in chunks:
+        hasher.update(memoryview(chunk))
+    return hasher.digest() == digest
+
+
+def pour(
+    chunks: Sequence[Chunk], specs: Sequence[TensorSpec], sink: TensorSink, *, adopt: bool
+) -> None:
+    """Give a row of bytes to a sink that has begun, tensor by tensor.
+
+    With ``adopt`` a chunk that is a whole tensor becomes that tensor, without a copy.
+
+    Raises:
+        RemoteProtocolError: the row is shorter than the tensors, or longer.
+        FlareError: the sink cannot keep them.
+    """
+    row = iter(chunks)
+    here = memoryview(b"")
+    for spec in specs:
+        at, size = 0, spec.nbytes
+        while at < size:
+            here = here or memoryview(next(row, b""))
+            if not here:
+                raise RemoteProtocolError("short", f"tensor {spec.name!r}: {at} of {size} bytes")
+            piece, here = here[: size - at], here[size - at :]
+            if adopt and len(piece) == size:
+                sink.adopt(spec.name, piece)
+            else:
+                sink.write(spec.name, at, piece)
+            at += len(piece)
+    if here or next(row, None) is not None:
+        raise RemoteProtocolError("too_long", "bytes behind the last tensor")
