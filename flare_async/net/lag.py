@@ -26,10 +26,10 @@ class LagMonitor:
     ``blocked`` keeps the longest such call of each name, in seconds.
     """
 
-    __slots__ = ("_clock", "blocked")
+    __slots__ = ("blocked", "now")
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.now = clock.now
         self.blocked: dict[str, float] = {}
 
     def timed(self, name: str) -> Timed:
@@ -40,13 +40,9 @@ class LagMonitor:
         """Return an awaitable that runs the coroutine and times each of its steps."""
         return Steps(coroutine, self, name)
 
-    def now(self) -> float:
-        """Return when a step begins."""
-        return self._clock.now()
-
     def ended(self, name: str, began: float) -> None:
         """Take note that a step has ended."""
-        seconds = self._clock.now() - began
+        seconds = self.now() - began
         if seconds > LAG_SECONDS:
             self._note(name, seconds)
 

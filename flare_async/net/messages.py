@@ -29,13 +29,16 @@ class Messages(Generic[MessageT]):
 
     def post(self, message: MessageT) -> None:
         """Queue one message and return at once; for the few messages that end something."""
-        body = self._schema.encode(message)
-        self.channel.send_soon(LENGTH.pack(len(body)) + body)
+        self.channel.send_soon(self.framed(message))
 
     def post_last(self, message: MessageT) -> None:
         """Queue one message and end this direction, and return at once."""
+        self.channel.send_last(self.framed(message))
+
+    def framed(self, message: MessageT) -> bytes:
+        """Return a message as it is sent."""
         body = self._schema.encode(message)
-        self.channel.send_last(LENGTH.pack(len(body)) + body)
+        return LENGTH.pack(len(body)) + body
 
     async def send(self, message: MessageT) -> None:
         """Send one message; waits, is bounded and fails as ``Channel.send`` is."""
@@ -52,21 +55,21 @@ class Messages(Generic[MessageT]):
             LinkError: the link was lost.
         """
         limits = self.channel.session.limits
-        while (length := self._length()) is None or len(self._buffer) < LENGTH.size + length:
-            if length is not None and length > limits.control_bytes:
-                raise RemoteProtocolError("message_too_long", f"{length} bytes")
+        while len(self._buffer) < (end := self._end()):
+            if end > LENGTH.size + limits.control_bytes:
+                raise RemoteProtocolError("message_too_long", f"{end - LENGTH.size} bytes")
             try:
                 self._buffer += await self.channel.receive()
             except anyio.EndOfStream:
                 if self._buffer:
                     raise RemoteProtocolError("truncated", "a message ends early") from None
                 raise
-        end = LENGTH.size + length
         body, self._buffer = self._buffer[LENGTH.size : end], self._buffer[end:]
         return self._schema.decode(body, limits)
 
-    def _length(self) -> int | None:
+    def _end(self) -> int:
+        """Return where the first message ends, or at least its length."""
         if len(self._buffer) < LENGTH.size:
-            return None
+            return LENGTH.size
         length: int = LENGTH.unpack_from(self._buffer)[0]
-        return length
+        return LENGTH.size + length

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 
 from flare_async.errors import FlareError, HandshakeFailed, LinkLost
+from flare_async.net.closing import close_link
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.farewells import Farewells
 from flare_async.net.greeting import Greeting
@@ -44,7 +45,7 @@ class Reception:
         try:
             return await self._receive(link)
         except FlareError:
-            await self._close(link)
+            await close_link(link, self._endpoint.limits)
             raise
         except BaseException:
             link.abort()
@@ -115,10 +116,3 @@ class Reception:
             and (hello.peer, hello.role, hello.version) == (known.peer, known.role, known.version)
             and link.identity == older.identity
         )
-
-    async def _close(self, link: Link) -> None:
-        # Politely where something was said, so that the peer can still read it.
-        limits = self._endpoint.limits
-        with anyio.CancelScope(shield=True), anyio.move_on_after(limits.shutdown_timeout):
-            await link.aclose()
-        link.abort()

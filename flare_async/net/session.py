@@ -12,7 +12,8 @@ import anyio
 
 from flare_async.errors import FlareError, LinkLost, RemoteProtocolError
 from flare_async.net.attachment import Attachment
-from flare_async.net.channel import Channel
+from flare_async.net.channel import Channel, Chunk
+from flare_async.net.closing import close_link
 from flare_async.net.continuity import Continuity, Lifeline, handshake_error
 from flare_async.net.dispatch import handle
 from flare_async.net.endpoint import Endpoint
@@ -22,7 +23,7 @@ from flare_async.net.link import Link
 from flare_async.net.lobby import Lobby
 from flare_async.wire.events import Opened
 from flare_async.wire.frames import Frame, Hello, ResetCode
-from flare_async.wire.session import OpenOptions, SessionMachine, Side
+from flare_async.wire.session import DEFAULT_OPTIONS, OpenOptions, SessionMachine, Side
 from flare_async.wire.windows import CreditBudget
 
 __all__ = ["Session"]
@@ -100,7 +101,7 @@ class Session:
             return self
         error = handshake_error(self, self.link, silent=not self._ended)
         self.end(error)
-        await self._close_link()  # politely: what was said to the peer may still wait to leave
+        await close_link(self.link, self.limits)  # what was said may still wait to leave
         raise error
 
     async def __aexit__(
@@ -108,7 +109,7 @@ class Session:
     ) -> None:
         """Say goodbye and close the link; bounded by ``shutdown_timeout``, then by force."""
         self.leave(0, "done")
-        await self._close_link()
+        await close_link(self.link, self.limits)
 
     def __aiter__(self) -> Self:
         """Return itself: iterating yields the channels that the peer opens."""
@@ -141,17 +142,25 @@ class Session:
         """Leave a channel that a handler was given to whoever iterates, whatever waits there."""
         self._lobby.keep(channel)
 
-    def open(self, topic: str, header: bytes = b"", options: OpenOptions | None = None) -> Channel:
-        """Open a channel; data may be queued at once. Raises the session's error when it ended."""
+    def open(
+        self,
+        topic: str,
+        header: bytes = b"",
+        options: OpenOptions = DEFAULT_OPTIONS,
+        behind: Sequence[Chunk] = (),
+    ) -> Channel:
+        """Open a channel and queue what is ``behind``; raises the session's error if it ended."""
         if self._ended:
             raise self.error or LinkLost(self.peer, "the session has ended")
-        options = options or OpenOptions()
         number = self.machine.open(topic, header, options=options)
         channel = Channel(self, number, topic, urgent=options.urgent)
         if options.end:
             channel.sends_nothing()
         self.channels[number] = channel
-        self.flush()
+        if behind:
+            channel.send_all(behind)
+        else:
+            self.flush()
         return channel
 
     @property
@@ -211,7 +220,8 @@ class Session:
         """Take note that the application has consumed bytes of a channel."""
         for event in self.machine.consume(number, nbytes, self.clock.now()):
             handle(self, event)
-        self.flush()
+        if self.machine.answers:
+            self.flush()
 
     @property
     def sent_at(self) -> float:
@@ -288,11 +298,3 @@ class Session:
 
     def _frame_bytes(self, link: Link) -> int:
         return sys.maxsize if link.by_reference else min(link.frame_bytes, self.limits.frame_bytes)
-
-    async def _close_link(self) -> None:
-        if self.link.by_reference:  # nothing of it is ever pending
-            self.link.abort()
-            return
-        with anyio.CancelScope(shield=True), anyio.move_on_after(self.limits.shutdown_timeout):
-            await self.link.aclose()
-        self.link.abort()

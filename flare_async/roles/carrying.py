@@ -5,7 +5,7 @@ from __future__ import annotations
 from flare_async.net.session import Session
 from flare_async.roles.messages import TaskOffer, TaskResult
 from flare_async.roles.stream import TaskStream
-from flare_async.transfer.carried import Carried, carried_digest, send_carried
+from flare_async.transfer.carried import Carried, carried_digest, carried_views
 from flare_async.transfer.downloader import Downloader
 from flare_async.transfer.shelf import Offer
 from flare_async.transfer.sink import TensorSink
@@ -47,5 +47,5 @@ def send_result(stream: TaskStream, message: TaskResult, held: Offer | None) -> 
     if held is None or message.carried is None:
         stream.post_last(message)
         return
-    stream.post(message)
-    send_carried(stream.channel, held, last=True)
+    views = carried_views(held, stream.channel.peer)
+    stream.channel.send_all([stream.framed(message), *views], last=True)

@@ -41,7 +41,7 @@ from flare_async.roles.partials import Partials
 from flare_async.roles.setting import RoundSetting, Update
 from flare_async.roles.steps import in_turns
 from flare_async.roles.stream import TaskStream
-from flare_async.transfer.carried import Carried, send_carried
+from flare_async.transfer.carried import Carried, carried_views
 from flare_async.transfer.pull import TensorRef
 from flare_async.transfer.reducer import Reducer, keeps
 from flare_async.transfer.sink import TensorSink
@@ -130,10 +130,10 @@ class Exchange:
         self._setting.server.leftovers.sweep(session)
         carriage = self._carriage = carriage_of(self._setting, session)
         options = OpenOptions(urgent=True, window=FIRST_WINDOW + carriage.takes)
-        channel = session.open(TASK_TOPIC, self._header(remaining), options)
-        if carriage.model is not None:
-            send_carried(channel, self._setting.offer, last=False)
-        return TaskStream(channel)
+        offer = self._setting.offer
+        model = () if carriage.model is None else carried_views(offer, session.peer)
+        header = self._header(remaining)
+        return TaskStream(session.open(TASK_TOPIC, header, options, behind=model))
 
     def _header(self, remaining: float | None) -> bytes:
         """Return the task as all sites get it; with a deadline each is told what is left of it."""
@@ -176,6 +176,8 @@ class Exchange:
 
     async def _read_behind(self, stream: TaskStream, result: TaskResult) -> None:
         # At once: whatever is said about the result later, nothing of it is left to be read.
+        if self._carriage.model is not None:
+            stream.channel.answered()  # a version lives no longer than somebody works on it
         ref = result.update
         if result.carried is None or ref is None:
             return

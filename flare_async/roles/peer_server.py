@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from flare_async.net.channel import Channel
+from flare_async.net.channel import Channel, Chunk
 from flare_async.net.registry import Transports
 from flare_async.net.session import Session
 from flare_async.roles.context import Context
@@ -15,12 +15,11 @@ from flare_async.roles.route_messages import Joined, Left, RouteMessage
 from flare_async.roles.routes import HOPS, Route
 from flare_async.roles.server import Server
 from flare_async.transfer.shelf import Shelf
-from flare_async.wire.session import OpenOptions
+from flare_async.wire.session import DEFAULT_OPTIONS, OpenOptions
 
 __all__ = ["PeerRoute", "PeerServer"]
 
 PEER_HOPS = 2 * HOPS + 1  # relays up, the server, relays down
-DEFAULT = OpenOptions()
 
 
 class PeerRoute(Route):
@@ -32,15 +31,21 @@ class PeerRoute(Route):
         super().__init__(site, via, relays)
         self._job = job
 
-    def open(self, topic: str, header: bytes = b"", options: OpenOptions | None = None) -> Channel:
+    def open(
+        self,
+        topic: str,
+        header: bytes = b"",
+        options: OpenOptions = DEFAULT_OPTIONS,
+        behind: Sequence[Chunk] = (),
+    ) -> Channel:
         """Open a channel to the peer; raises as ``Route.open`` does.
 
         Raises:
             FlareError: the route or the session has ended.
         """
         wrapped = PEER_SCHEMA.encode(PeerOpen(self._job, "", topic, header))
-        options = dataclasses.replace(options or DEFAULT, hops=PEER_HOPS)
-        channel = super().open(PEER_TOPIC, wrapped, options)
+        options = dataclasses.replace(options, hops=PEER_HOPS)
+        channel = super().open(PEER_TOPIC, wrapped, options, behind)
         channel.topic = topic  # in errors it is what it is for
         return channel
 

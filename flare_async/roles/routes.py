@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from flare_async.errors import FlareError, LinkLost
 from flare_async.limits import Limits
-from flare_async.net.channel import Channel
+from flare_async.net.channel import Channel, Chunk
 from flare_async.net.link import Link
 from flare_async.net.session import Session
 from flare_async.ports import Clock, Random
 from flare_async.wire.frames import ResetCode
-from flare_async.wire.session import OpenOptions
+from flare_async.wire.session import DEFAULT_OPTIONS, OpenOptions
 
 __all__ = ["HOPS", "Route"]
 
 HOPS = 8  # relays on a way, at most
-_DEFAULT_OPTIONS = OpenOptions()
 
 
 class Route:
@@ -41,7 +40,13 @@ class Route:
     def __repr__(self) -> str:
         return f"<Route to {self.peer} via {self.via.peer}>"
 
-    def open(self, topic: str, header: bytes = b"", options: OpenOptions | None = None) -> Channel:
+    def open(
+        self,
+        topic: str,
+        header: bytes = b"",
+        options: OpenOptions = DEFAULT_OPTIONS,
+        behind: Sequence[Chunk] = (),
+    ) -> Channel:
         """Open a channel to the site; raises as ``Session.open`` does, also when the route ended.
 
         Raises:
@@ -49,10 +54,9 @@ class Route:
         """
         if self.ended:
             raise self.error or LinkLost(self.peer, f"{self.via.peer} is gone")
-        given = options or _DEFAULT_OPTIONS
-        hops = given.hops or HOPS
-        options = dataclasses.replace(given, destination=self.peer, hops=hops)
-        channel = self.via.open(topic, header, options)
+        hops = options.hops or HOPS
+        options = dataclasses.replace(options, destination=self.peer, hops=hops)
+        channel = self.via.open(topic, header, options, behind)
         channel.origin = self.peer  # in errors: the other side is the site, not who passes it on
         if self._opened is None:
             self._opened = WeakValueDictionary()

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from flare_async.errors import RemoteProtocolError
-from flare_async.net.channel import Channel, Chunk
+from flare_async.net.channel import Chunk
 from flare_async.transfer.digest import tensor_hasher
 from flare_async.transfer.offer import Offer
 from flare_async.transfer.sink import TensorSink
 from flare_async.transfer.source import MemorySource
 from flare_async.transfer.spec import TensorSpec
 
-__all__ = ["Carried", "carried_digest", "fits_digest", "pour", "send_carried"]
+__all__ = ["Carried", "carried_digest", "carried_views", "fits_digest", "pour"]
 
 UNHASHED: Final = b""  # of what was never copied
 
@@ -49,23 +49,11 @@ def carried_digest(offer: Offer, *, by_reference: bool) -> bytes | None:
     return offer.carried
 
 
-def send_carried(channel: Channel, offer: Offer, *, last: bool) -> None:
-    """Queue the tensors behind the message that announces them; ``last`` ends the direction.
-
-    Raises:
-        FlareError: the channel has failed.
-    """
-    source, rest = offer.source, offer.ref.nbytes
-    offer.served[channel.peer] += rest
-    if not isinstance(source, MemorySource):
-        return
-    for name, size in offer.sizes.items():
-        rest -= size
-        if size and last and not rest:
-            channel.send_last(source.tensors[name])
-            return
-        if size:
-            channel.send_soon(source.tensors[name])
+def carried_views(offer: Offer, peer: str) -> list[memoryview]:
+    """Return the tensors to send behind the message that announces them, and count them."""
+    offer.served[peer] += offer.ref.nbytes
+    tensors = offer.source.tensors if isinstance(offer.source, MemorySource) else {}
+    return [tensors[name] for name, size in offer.sizes.items() if size]
 
 
 def fits_digest(chunks: Sequence[Chunk], digest: bytes) -> bool:

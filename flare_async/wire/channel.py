@@ -151,7 +151,10 @@ class ChannelState:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(view)
-        self._owe(self.unsent + len(view))
+        if self.pace is None:
+            self.unsent += len(view)
+        else:
+            self._owe(self.unsent + len(view))
 
     def end(self, trailer: bytes) -> None:
         """End this direction after what is queued.
@@ -192,7 +195,10 @@ class ChannelState:
             view = view[:size]
         offset = self.outgoing.sent
         self.outgoing.spend(size)
-        self._owe(self.unsent - size)
+        if self.pace is None:
+            self.unsent -= size
+        else:
+            self._owe(self.unsent - size)
         if self._retained is not None:
             self._retained.append(view)
         elif self._resumable:

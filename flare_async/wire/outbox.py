@@ -71,6 +71,11 @@ class Outbox:
         return self._left
 
     @property
+    def answers(self) -> bool:
+        """Whether an acknowledgement or another control frame waits."""
+        return self._acks is not None or self._control is not None
+
+    @property
     def control_length(self) -> int:
         """Control frames that wait."""
         return len(self._control) if self._control else 0

@@ -13,9 +13,9 @@ from flare_async.wire.inbound import Inbound
 from flare_async.wire.table import Side
 from flare_async.wire.windows import CARRYING
 
-__all__ = ["ChannelStatistics", "OpenOptions", "SessionMachine", "Side"]
+__all__ = ["DEFAULT_OPTIONS", "ChannelStatistics", "OpenOptions", "SessionMachine", "Side"]
 
-_DEFAULT_OPTIONS: Final = OpenOptions()
+DEFAULT_OPTIONS: Final = OpenOptions()
 
 
 class SessionMachine(Inbound):
@@ -39,8 +39,13 @@ class SessionMachine(Inbound):
         """Whether ``frames_to_send`` would return a frame now."""
         return bool(self._outbox)
 
+    @property
+    def answers(self) -> bool:
+        """Whether acknowledgements or other control frames wait."""
+        return self._outbox.answers
+
     def open(
-        self, topic: str, header: bytes = b"", *, options: OpenOptions = _DEFAULT_OPTIONS
+        self, topic: str, header: bytes = b"", *, options: OpenOptions = DEFAULT_OPTIONS
     ) -> int:
         """Open a channel and return its id; it may be used at once.
 
@@ -158,6 +163,16 @@ class SessionMachine(Inbound):
             return
         state.leased = True
         state.incoming.lease(total)
+
+    def answered(self, channel: int) -> None:
+        """Take note that the peer's application has answered all that was sent.
+
+        It must have consumed that, so nothing of it is kept to be sent again.
+        """
+        state = self._table.channels.get(channel)
+        if state is not None:
+            state.outgoing.acknowledged = state.outgoing.sent
+            state.acknowledged()
 
     def may_carry(self, nbytes: int) -> bool:
         """Tell whether a channel that is opened now may bring so many bytes beside messages."""

@@ -251,7 +251,7 @@ class ReceiveWindow:
 
     def finish(self) -> None:
         """Return all credit to the budget; harmless when done before."""
-        if self._budget is not None:
+        if self._budget is not None and self._held:
             self._budget.give(self._held)
             self._held = 0
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import anyio
 
 from flare_async.errors import FlareError
+from flare_async.limits import Limits
 from flare_async.net.session import Session
 from flare_async.roles.messages import OFFER_SCHEMA, TASK_TOPIC, TaskResult
 from flare_async.roles.round import RoundTask
@@ -34,7 +36,8 @@ class Rogue:
     async def serve(self, made, name):
         """Connect and answer until the session ends."""
         link = await made.network.connect(made.address)
-        session = Session(link, Side.CONNECTOR, made.context.endpoint(name, "client"))
+        endpoint = replace(made.context.endpoint(name, "client"), limits=Limits(carried_bytes=0))
+        session = Session(link, Side.CONNECTOR, endpoint)
         async with session, anyio.create_task_group() as tasks:
             with suppress(FlareError):
                 async for channel in session:
