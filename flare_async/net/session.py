@@ -125,9 +125,7 @@ class Session:
         """
         while not self._lobby.channels:
             if self._ended:
-                if self.error is not None:
-                    raise self.error
-                raise StopAsyncIteration
+                raise self.error or StopAsyncIteration
             await self._lobby.wait()
         return self._lobby.channels.pop(0)
 
@@ -146,12 +144,13 @@ class Session:
         self,
         topic: str,
         header: bytes = b"",
-        options: OpenOptions = DEFAULT_OPTIONS,
+        options: OpenOptions | None = None,
         behind: Sequence[Chunk] = (),
     ) -> Channel:
         """Open a channel and queue what is ``behind``; raises the session's error if it ended."""
         if self._ended:
             raise self.error or LinkLost(self.peer, "the session has ended")
+        options = options or DEFAULT_OPTIONS
         number = self.machine.open(topic, header, options=options)
         channel = Channel(self, number, topic, urgent=options.urgent)
         if options.end:

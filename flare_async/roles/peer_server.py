@@ -35,7 +35,7 @@ class PeerRoute(Route):
         self,
         topic: str,
         header: bytes = b"",
-        options: OpenOptions = DEFAULT_OPTIONS,
+        options: OpenOptions | None = None,
         behind: Sequence[Chunk] = (),
     ) -> Channel:
         """Open a channel to the peer; raises as ``Route.open`` does.
@@ -44,7 +44,7 @@ class PeerRoute(Route):
             FlareError: the route or the session has ended.
         """
         wrapped = PEER_SCHEMA.encode(PeerOpen(self._job, "", topic, header))
-        options = dataclasses.replace(options, hops=PEER_HOPS)
+        options = dataclasses.replace(options or DEFAULT_OPTIONS, hops=PEER_HOPS)
         channel = super().open(PEER_TOPIC, wrapped, options, behind)
         channel.topic = topic  # in errors it is what it is for
         return channel

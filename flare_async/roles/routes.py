@@ -44,7 +44,7 @@ class Route:
         self,
         topic: str,
         header: bytes = b"",
-        options: OpenOptions = DEFAULT_OPTIONS,
+        options: OpenOptions | None = None,
         behind: Sequence[Chunk] = (),
     ) -> Channel:
         """Open a channel to the site; raises as ``Session.open`` does, also when the route ended.
@@ -54,8 +54,9 @@ class Route:
         """
         if self.ended:
             raise self.error or LinkLost(self.peer, f"{self.via.peer} is gone")
-        hops = options.hops or HOPS
-        options = dataclasses.replace(options, destination=self.peer, hops=hops)
+        given = options or DEFAULT_OPTIONS
+        hops = given.hops or HOPS
+        options = dataclasses.replace(given, destination=self.peer, hops=hops)
         channel = self.via.open(topic, header, options, behind)
         channel.origin = self.peer  # in errors: the other side is the site, not who passes it on
         if self._opened is None:

@@ -20,7 +20,7 @@ from flare_async.net.session import Session
 from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Network
 from flare_async.testing.tap import TappedLink
-from flare_async.wire.session import DEFAULT_OPTIONS, OpenOptions, Side
+from flare_async.wire.session import OpenOptions, Side
 from flare_async.wire.windows import CreditBudget
 
 __all__ = ["ECHO_TOPIC", "LinkPair", "Pair", "PairMaker", "connected", "link_pair"]
@@ -81,9 +81,7 @@ class Pair:
         ends = [*self.here.channels.values(), *self.there.channels.values()]
         return [channel for channel in ends if channel.topic != ECHO_TOPIC]
 
-    async def open(
-        self, topic: str, options: OpenOptions = DEFAULT_OPTIONS
-    ) -> tuple[Channel, Channel]:
+    async def open(self, topic: str, options: OpenOptions | None = None) -> tuple[Channel, Channel]:
         """Open a channel from here and return both of its ends."""
         mine = self.here.open(topic, options=options)
         return mine, await anext(self.there)
