@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flare_async.errors import RemoteProtocolError
 from flare_async.net.session import Session
 from flare_async.roles.messages import TaskOffer, TaskResult
 from flare_async.roles.stream import TaskStream
@@ -27,7 +28,10 @@ async def bring_model(
     if offer.carried is None:
         await downloader.fetch(session, offer.model, sink)
         return
-    chunks = await stream.carried(offer.model.nbytes)
+    nbytes, most = offer.model.nbytes, stream.channel.session.limits.carried_bytes
+    if nbytes > most:
+        raise RemoteProtocolError("unexpected", f"{nbytes} bytes follow a task, {most} may")
+    chunks = await stream.carried(nbytes)
     await downloader.take(session, offer.model, sink, Carried(chunks, offer.carried))
 
 

@@ -106,7 +106,7 @@ def test_a_pull_that_waits_before_its_next_try_is_not_tried_again_after_its_roun
 
     async def main():
         network = SimNetwork(LoopClock(), SeededRandom(5))
-        async with world(("s0", "s1"), network, Limits()) as made:
+        async with world(("s0", "s1"), network, Limits(carried_bytes=0)) as made:
             for site in ("s0", "s1"):
                 made.start(site, Validates())
             await made.server.wait_for(["s0", "s1"], 2)

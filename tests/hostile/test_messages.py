@@ -27,7 +27,7 @@ LARGE = Limits(
 )
 PULL = [1, "key", "tensor", 0, 10]
 REF = ["owner", "key", 0, bytes(32), 100]
-OFFER = [1, "job", "train", 0, 3, 0, 1, REF, None, "committed", {}]
+OFFER = [1, "job", "train", 0, 3, 0, 1, REF, None, "committed", {}, None, 0]
 RESULT = msgpack.unpackb(  # as it is now: it may have got another field at its end
     TASK_SCHEMA.encode(TaskResult(TensorRef(*REF), "FULL", {"loss": 0.5}, {"weight": 1.0}, 2.0))
 )

@@ -174,7 +174,7 @@ BAD_NAMES = {
 @pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES)
 async def test_b20_a_name_that_could_forge_a_line_is_refused_with_the_hello(name: str) -> None:
     """The log says which field and shows it in plain ASCII."""
-    fields = [1, name, bytes(16), 0, b"", "client", 65_536, 2**20]
+    fields = [1, name, bytes(16), 0, b"", "client", 65_536, 2**20, 0]
     async with guarded() as port:
         answer = await port.attack(PREAMBLE + forged(Kind.HELLO, msgpack.packb(fields)))
         assert reasons(answer) == ["bad_body"]
