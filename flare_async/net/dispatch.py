@@ -58,9 +58,9 @@ def land(session: Session, frame: Data, now: float) -> Data | Landed:
     channel = session.channels.get(frame.channel)
     if channel is None or not channel.urgent:
         session.flow.feed(now, len(frame.payload))
-    if channel is None:
+    if channel is None or not channel.lands:
         return frame
-    if channel.has_taker and is_zeros(frame.payload):
+    if channel.taker is not None and is_zeros(frame.payload):
         return frame  # who takes them needs no copy
     view = channel.destination(frame.offset, len(frame.payload))
     if view is None or len(view) < len(frame.payload):

@@ -64,6 +64,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
     # Of the class, because most channels never change them, and there are thousands a second.
     trailer = b""
     failed: FlareError | None = None
+    lands = False  # whether what arrives may have memory to land in
     _onward: Onward | None = None
     _landed = 0
     _arrival: Arrival | None = None  # since somebody waits with patience
@@ -72,7 +73,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
     _on_landed: Callable[[int, int], None] | None = None
     _ended = False
     _collects = False
-    _taker: Taker | None = None
+    taker: Taker | None = None  # who takes what arrives, also with memory of its own
     _receiver: asyncio.Future[None] | None = None
     _rate: Demand | None = None
 
@@ -90,11 +91,6 @@ class Inflow(ObjectReceiveStream[Chunk]):
     def ended_there(self) -> bool:
         """Whether the peer has ended its direction."""
         return self._ended
-
-    @property
-    def has_taker(self) -> bool:
-        """Whether what arrives is given to somebody who takes it with its own memory, too."""
-        return self._taker is not None
 
     def statistics(self) -> ChannelStatistics:
         """Return bytes sent, acknowledged, received, consumed and unsent."""
@@ -135,6 +131,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
         if self._inbox or self._landed:
             raise LocalProtocolError(f"{self!r} has received before it was leased")
         self._lease = view
+        self.lands = True
         self._on_landed = on_landed
         self.session.machine.lease(self.id, len(view))
 
@@ -145,12 +142,14 @@ class Inflow(ObjectReceiveStream[Chunk]):
         """
         if self._inbox or self._landed:
             raise LocalProtocolError(f"{self!r} has received before it was leased")
-        self._taker = taker
+        self.taker = taker
+        self.lands = True
         self.session.machine.lease(self.id, total)
 
     def pass_to(self, onward: Onward) -> None:
         """Give what has arrived, and all that arrives from now on, to ``onward``."""
-        self._taker = self._onward = onward
+        self.taker = self._onward = onward
+        self.lands = True
         for chunk in self.collected():
             self._take(onward, chunk)
         if self._ended:
@@ -158,7 +157,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
 
     def pass_nowhere(self) -> None:
         """Let go of whoever passes on what arrives; for a channel that is over."""
-        self._taker = self._onward = None
+        self.taker = self._onward = None
 
     def collect(self, nbytes: int) -> None:
         """Keep arriving payloads for ``collected``: at most ``nbytes``, as with a lease of them."""
@@ -194,8 +193,8 @@ class Inflow(ObjectReceiveStream[Chunk]):
         """Take payload that landed in no lease."""
         if self._arrival is not None:
             self._arrival.feed(self.session.clock.now())
-        if self._taker is not None:
-            self._take(self._taker, payload)
+        if self.taker is not None:
+            self._take(self.taker, payload)
         else:
             self._keep(payload)
         if self._rate is not None:
@@ -208,9 +207,9 @@ class Inflow(ObjectReceiveStream[Chunk]):
         offset, self._landed = self._landed, self._landed + length
         if self._on_landed is not None:
             self._on_landed(offset, length)
-        elif self._taker is not None:
+        elif self.taker is not None:
             try:
-                self._taker.landed(offset, length)
+                self.taker.landed(offset, length)
             except FlareError as exc:
                 self._cannot_take(exc)
         if self._rate is not None:
@@ -220,9 +219,9 @@ class Inflow(ObjectReceiveStream[Chunk]):
         """Say where bytes of the stream may land: never over those that have."""
         if offset < self._landed:
             return None
-        if self._taker is not None:
+        if self.taker is not None:
             try:
-                return self._taker.room(offset, length)
+                return self.taker.room(offset, length)
             except FlareError as exc:
                 self._cannot_take(exc)
                 return None
@@ -269,7 +268,7 @@ class Inflow(ObjectReceiveStream[Chunk]):
             await self._park(patience)
         chunk = self._inbox.popleft()
         self._inbox = self._inbox or None
-        if self.session.is_open(self.id):
+        if self.id in self.session.channels:
             self.session.consumed(self.id, len(chunk))
         return chunk
 

@@ -25,7 +25,7 @@ class Coverage:
     @property
     def complete(self) -> bool:
         """Whether every byte has arrived."""
-        return self.covered == self.size
+        return not self.size or (self._starts == [0] and self._ends == [self.size])
 
     @property
     def contiguous(self) -> int:
@@ -38,6 +38,8 @@ class Coverage:
 
     def overlaps(self, start: int, end: int) -> bool:
         """Return whether any byte of the range has arrived."""
+        if not self._starts:
+            return False
         after = bisect.bisect_right(self._ends, start)
         return start < end and after < len(self._starts) and self._starts[after] < end
 
@@ -49,6 +51,9 @@ class Coverage:
     def add(self, start: int, end: int) -> None:
         """Note a range that is within the tensor and overlaps nothing."""
         if start == end:
+            return
+        if not self._starts:  # the usual case: a tensor comes as one
+            self._starts, self._ends = [start], [end]
             return
         at = bisect.bisect_left(self._starts, start)
         joins_left = at > 0 and self._ends[at - 1] == start

@@ -186,8 +186,9 @@ class ChannelState:
         if not self._queue:
             return self._last_frame(self.outgoing.sent, b"")
         view = self._queue[0]
-        size = min(len(view), most, self.room)
-        if size == len(view):
+        whole, room = len(view), self.room
+        size = whole if whole <= most and whole <= room else min(most, room)
+        if size == whole:
             self._queue.popleft()
             self._queue = self._queue or None  # an idle channel holds no empty deque
         else:

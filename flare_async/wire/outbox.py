@@ -181,7 +181,7 @@ class Outbox:
             self._hello = self._resume = None
         if not self._open and not self._left:
             return found
-        budget = max(budget, 1)
+        budget = budget or 1
         if self._control or self._pongs:
             budget = self._take_control(found, budget)
         if self._acks:
@@ -223,7 +223,8 @@ def _ack_of(state: ChannelState) -> Ack:
 
 def _take_turns(turns: Turns, found: list[Frame], budget: int, frame_bytes: int) -> int:
     while turns and budget > 0:
-        channel, state = next(iter(turns.items()))
+        channel = next(iter(turns))
+        state = turns[channel]
         # A share of the link may have shrunk meanwhile; then an acknowledgement is on its way.
         if state.sendable:
             frame: Data = state.next_frame(frame_bytes)
