@@ -83,11 +83,11 @@ class FLModel:
                 raise ValueError(f"params_type={self.params_type}: params are missing")
         dicts = (("params", self.params), ("metrics", self.metrics), ("meta", self.meta))
         for name, value in dicts:
-            if type(value) is not dict:  # the quick way for what nearly every model has
+            if value is not None and type(value) is not dict:  # calls only for the unusual
                 _check_dict(name, value)
         rounds = (self.start_round, self.current_round, self.total_rounds)
         for name, number in zip(_ROUNDS, rounds, strict=True):
-            if number is not None:
+            if number is not None and (type(number) is not int or number < 0):
                 _check_round(name, number)
 
 
@@ -99,13 +99,11 @@ def _absent(value: object) -> bool:
 
 
 def _check_dict(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, dict):
+    if not isinstance(value, dict):
         raise TypeError(f"{name}: a dict is needed, got {type(value).__name__}")
 
 
 def _check_round(name: str, value: object) -> None:
-    if value is None or (type(value) is int and value >= 0):
-        return  # the quick way for what nearly every model has
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name}: an integer is needed, got {value!r}")
     if operator.index(value) < 0:

@@ -97,7 +97,8 @@ class SiteInfo:
         numbers = (self.index, self.num_sites, self.seed, self.round_number, self.total_rounds)
         if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) >= WORD:
             self._check_numbers()
-        plain("config", self.config)
+        if self.config != {}:
+            plain("config", self.config)
 
     def _check_numbers(self) -> None:
         for name in ("index", "num_sites", "seed", "round_number", "total_rounds"):

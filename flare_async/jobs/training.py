@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from flare_async.errors import FlareError, TrainingFailed
-from flare_async.jobs.companions import answered, completed, handed
+from flare_async.jobs.companions import answered, companion_names, completed, handed
 from flare_async.jobs.places import place_of, place_of_error
 from flare_async.jobs.result import (
     checked_evaluation,
@@ -200,11 +200,15 @@ def _concluded(
         model = replace(model, params=flattened(model.params))
     _refuse_layers(site, model)
     kind = ParamsType(model.params_type or ParamsType.FULL)
-    model = filled(site, model, task.tensors)
-    model, wanted = answered(site, model, task.tensors, task.meta)
+    wanted = sent = task.tensors
+    slotted = bool(companion_names(sent))
+    if slotted:
+        model = filled(site, model, sent)
+    if slotted or task.meta:
+        model, wanted = answered(site, model, sent, task.meta)
     tensors = checked_tensors(site, model, wanted, pool, detach=detach)
     return TrainOutcome(
-        tensors=completed(tensors, task.tensors, kind),
+        tensors=completed(tensors, sent, kind) if slotted else tensors,
         params_type=kind,
         metrics=checked_metrics(site, model.metrics),
         meta=checked_meta(site, model.meta),

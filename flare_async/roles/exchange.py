@@ -226,14 +226,16 @@ class Exchange:
         return sink.tensors
 
     async def _fetch(self, session: Session, ref: TensorRef, sink: TensorSink) -> None:
-        into, downloader = counted(sink), self._setting.server.context.downloader
+        downloader = self._setting.server.context.downloader
+        here = self._behind is not None and session.link.by_reference  # and nothing of it is pulled
+        into = None if here else counted(sink)
         try:
             if self._behind is None:
-                await downloader.fetch(session, ref, into)
+                await downloader.fetch(session, ref, into or sink)
             else:
-                await downloader.take(session, ref, into, self._behind)
+                await downloader.take(session, ref, into or sink, self._behind)
         except FlareError as exc:
-            if (lost := self._loss(ref, into.got, exc)) is None:
+            if (lost := self._loss(ref, 0 if into is None else into.got, exc)) is None:
                 raise
             raise lost from exc
 

@@ -249,7 +249,7 @@ class Lease:
         behind = self._setting.server.directory.is_routed(self.site)
         if behind and update is not None:
             return offer.ref.nbytes  # a relay's pulls are not told apart by site
-        return offer.served[self.site]
+        return offer.served.get(self.site, 0)
 
     def _finish(self, receipt: Receipt | None) -> None:
         exchange, self._exchange = self._exchange, None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from flare_async.transfer.admission import Admission
-from flare_async.transfer.arrivals import NO_ALIASES
 from flare_async.transfer.sink import MemorySink
 from flare_async.transfer.spec import TensorSpec
 
@@ -25,12 +24,6 @@ class LikeModel(MemorySink):
         self._site = site
         self._admission = admission
 
-    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = NO_ALIASES) -> None:
-        """Prepare for these tensors.
-
-        Raises:
-            UpdateRefused: they are not those of the model.
-            FlareError: they cannot be accepted.
-        """
+    def _check(self, specs: Sequence[TensorSpec], total: int) -> None:
         self._admission.check_specs(self._site, specs)
-        super().begin(specs, aliases)
+        super()._check(specs, total)

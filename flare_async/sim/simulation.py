@@ -201,7 +201,8 @@ class Simulation:
             seed=env.seed,
             config=work.config,
         )
-        filters = SiteFilters(self._recipe.filters, random, site)
+        chains = self._recipe.filters
+        filters = SiteFilters(chains, random, site) if any(chains.added()) else None
         return SiteWorker(work, info, spawner, partial(self._post, site), filters)
 
     def _log(self, site: str, record: LogRecord) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from flare_async.errors import TransferError
 from flare_async.transfer.coverage import Coverage
-from flare_async.transfer.spec import TensorSpec, check_layout
+from flare_async.transfer.spec import TensorSpec, check_layout, check_view
 
 __all__ = ["NO_ALIASES", "Arrivals", "SinkState"]
 
@@ -54,6 +54,26 @@ class Arrivals:
         self.aliases = MappingProxyType(dict(aliases)) if aliases else NO_ALIASES
         self._coverage = {s.name: Coverage(s.nbytes) for s in specs if s.name not in aliases}
         self.state = SinkState.OPEN
+
+    def come_whole(
+        self,
+        specs: Sequence[TensorSpec],
+        aliases: Mapping[str, str],
+        views: Mapping[str, memoryview],
+    ) -> None:
+        """Expect these tensors and end with them: ``views`` are all that have bytes of their own.
+
+        Raises:
+            FlareError: as ``begin``, or a view is missing, of another size or not contiguous.
+        """
+        self.expect(SinkState.NEW, "begin")
+        check_layout(specs, aliases)
+        for spec in specs:
+            if spec.name not in aliases:
+                check_view(spec, views.get(spec.name))
+        self.specs = tuple(specs)
+        self.aliases = MappingProxyType(dict(aliases)) if aliases else NO_ALIASES
+        self.state = SinkState.FINISHED
 
     def expect(self, state: SinkState, action: str) -> None:
         """Check the state.

@@ -18,7 +18,7 @@ from flare_async.transfer.sink import TensorSink
 from flare_async.transfer.source import MemorySource
 from flare_async.transfer.spec import TensorSpec
 
-__all__ = ["Carried", "carried_digest", "carried_views", "fits_digest", "pour"]
+__all__ = ["Carried", "carried_digest", "carried_views", "fits_digest", "pour", "whole_views"]
 
 UNHASHED: Final = b""  # of what was never copied
 
@@ -62,6 +62,17 @@ def fits_digest(chunks: Sequence[Chunk], digest: bytes) -> bool:
     for chunk in chunks:
         hasher.update(memoryview(chunk))
     return hasher.digest() == digest
+
+
+def whole_views(
+    chunks: Sequence[Chunk], specs: Sequence[TensorSpec]
+) -> dict[str, memoryview] | None:
+    """Return a row of bytes by tensor where each has come in one piece; None where it has not."""
+    if len(chunks) != len(specs):
+        return None
+    views = {spec.name: memoryview(chunk) for spec, chunk in zip(specs, chunks, strict=True)}
+    whole = all(views[spec.name].nbytes == spec.nbytes for spec in specs)
+    return views if whole else None
 
 
 def pour(

@@ -13,7 +13,7 @@ from flare_async.errors import ChannelReset, RemoteProtocolError, TensorFormatEr
 from flare_async.limits import KIB, Limits
 from flare_async.net.channel import Channel
 from flare_async.net.session import Session
-from flare_async.transfer.carried import Carried, fits_digest, pour
+from flare_async.transfer.carried import Carried, fits_digest, pour, whole_views
 from flare_async.transfer.content import ContentCache
 from flare_async.transfer.digest import CHUNK, TENSOR_DIGEST
 from flare_async.transfer.fetching import Fetching, FetchReport, Retries, translate
@@ -27,7 +27,7 @@ from flare_async.transfer.pull import (
     TensorRef,
 )
 from flare_async.transfer.repair import ask_digests
-from flare_async.transfer.sink import MemorySink, StoredSink, TensorSink, stored_of
+from flare_async.transfer.sink import MemorySink, StoredSink, TensorSink, stored_of, whole_of
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.tensor_pull import TensorPull
 from flare_async.wire.frames import ResetCode
@@ -112,6 +112,11 @@ class Downloader:
             return
         try:
             layout = await self.layout(session, ref)
+            whole = whole_of(sink) if by_reference else None
+            views = None if whole is None else whole_views(carried.chunks, layout.own)
+            if whole is not None and views is not None:
+                whole.adopt_all(layout.specs, layout.aliases, views)
+                return
             sink.begin(layout.specs, layout.aliases)
             adopt = by_reference and stored_of(sink) is None
             pour(carried.chunks, layout.own, sink, adopt=adopt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,8 +49,8 @@ class Offer:
     chunked: dict[str, bytes] = field(default_factory=dict)
     hashing: dict[tuple[str, bool], list[Waiter]] = field(default_factory=dict)
     channels: dict[Channel, None] = field(default_factory=dict)
-    served: Counter[str] = field(default_factory=Counter)
-    stalls: Counter[str] = field(default_factory=Counter)
+    served: defaultdict[str, int] = field(default_factory=partial(defaultdict, int))
+    stalls: defaultdict[str, int] = field(default_factory=partial(defaultdict, int))
     watchers: dict[str, Callable[[FlareError], None]] = field(default_factory=dict)
     timers: dict[str, Timer] = field(default_factory=dict)
     turns: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, HASHING))
@@ -79,13 +79,13 @@ class Offer:
 
     def _expect_another(self, channel: Channel, error: AckStalled) -> None:
         # A reader that is alive asks again; one that has stopped reading never hears of the reset.
-        peer, session, asked = channel.peer, channel.session, self.served[channel.peer]
+        peer, session, asked = channel.peer, channel.session, self.served.get(channel.peer, 0)
         if peer not in self.watchers or peer in self.timers:
             return
 
         def missing() -> None:
             self.timers.pop(peer, None)
-            if self.served[peer] == asked:
+            if self.served.get(peer, 0) == asked:
                 self._tell(peer, error)
 
         due = session.clock.now() + session.limits.stall_timeout

@@ -3,124 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from flare_async.errors import ResourceLimit, TransferError
 from flare_async.net.zeros import is_zeros, zeros
 from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
+from flare_async.transfer.sink_protocols import (
+    PressedSink,
+    StoredSink,
+    TensorSink,
+    WholeSink,
+    pressed_of,
+    stored_of,
+    whole_of,
+)
 from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
     from flare_async.transfer.spec import TensorSpec
 
-__all__ = ["MemorySink", "PressedSink", "StoredSink", "TensorSink", "pressed_of", "stored_of"]
+__all__ = [
+    "MemorySink",
+    "PressedSink",
+    "StoredSink",
+    "TensorSink",
+    "WholeSink",
+    "pressed_of",
+    "stored_of",
+    "whole_of",
+]
 
 
-class TensorSink(Protocol):
-    """Takes tensors in pieces, several at once and in any order.
-
-    ``begin`` once, then for every range ``destination`` (as often as needed: a range that was
-    taken but did not land may be taken again), write, ``landed`` (once); or ``write`` for bytes
-    that have memory of their own; or ``adopt`` for a whole tensor. Names in ``aliases`` get no
-    bytes of their own. ``finish`` or ``discard`` ends it. Every method is synchronous and called
-    on the loop.
-
-    What has landed is untrusted until the tensor is verified: ``read`` looks at it again,
-    ``reject`` makes room for other bytes. Only whoever has verified every tensor calls ``finish``.
-    """
-
-    def begin(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str] = ...) -> None:
-        """Prepare for these tensors.
-
-        Raises:
-            FlareError: they cannot be accepted; nothing was prepared.
-        """
-
-    def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
-        """Return writable memory for a range that has not landed, or for its beginning.
-
-        An empty view says that there is no memory now: ``write`` takes the bytes all the same.
-
-        Raises:
-            TransferError: no such tensor, beyond its end, or landed already.
-        """
-
-    def landed(self, name: str, offset: int, nbytes: int) -> None:
-        """Take note that a range, or a part of one, was written.
-
-        Raises:
-            TransferError: no such range was asked for, or it landed already.
-        """
-
-    def write(self, name: str, offset: int, data: memoryview) -> None:
-        """Write a range that came in memory of its own, and take note of it.
-
-        Raises:
-            TransferError: no such tensor, beyond its end, or landed already.
-        """
-
-    def read(self, name: str, offset: int, nbytes: int) -> memoryview:
-        """Return bytes that have landed, before ``finish``.
-
-        Raises:
-            TransferError: they have not landed.
-        """
-
-    def reject(self, name: str, offset: int, nbytes: int) -> None:
-        """Forget that a range has landed: its bytes were not those that were sent.
-
-        Raises:
-            TransferError: no such range, or the tensor was adopted.
-        """
-
-    def adopt(self, name: str, view: memoryview) -> None:
-        """Take a whole tensor by reference; its memory must not change from now on.
-
-        Raises:
-            TransferError: no such tensor, of another size, or partly landed already.
-        """
-
-    def finish(self) -> None:
-        """End with every byte landed.
-
-        Raises:
-            TransferError: bytes are missing; the sink can still be filled or discarded.
-        """
-
-    def discard(self) -> None:
-        """End and let go of the memory; harmless at any time and more than once."""
-
-
-@runtime_checkable
-class PressedSink(Protocol):
-    """A sink that can be short of memory."""
-
-    def credit(self, nbytes: int) -> int:
-        """Return how much of ``nbytes`` may be under way to it now."""
-
-
-@runtime_checkable
-class StoredSink(Protocol):
-    """A sink whose end takes the disk's time."""
-
-    def settle(self) -> None:
-        """Wait for the disk; called in a thread, once every byte has landed.
-
-        Raises:
-            TransferError: the system refuses.
-        """
-
-
-def pressed_of(sink: TensorSink) -> PressedSink | None:
-    """Return a sink that can be short of memory; ``isinstance`` takes thirty times as long."""
-    return cast("PressedSink", sink) if hasattr(sink, "credit") else None
-
-
-def stored_of(sink: TensorSink) -> StoredSink | None:
-    """Return a sink whose end takes the disk's time, None for others."""
-    return cast("StoredSink", sink) if hasattr(sink, "settle") else None
+NBYTES: Final = attrgetter("nbytes")
 
 
 class MemorySink:
@@ -156,9 +73,7 @@ class MemorySink:
             TensorFormatError: a name comes twice, or an alias does not match its first name.
             ResourceLimit: they need more than ``memory_bytes``.
         """
-        total = sum(spec.nbytes for spec in specs if spec.name not in aliases)
-        if self._allowed is not None and total > self._allowed:
-            raise ResourceLimit("memory_bytes", total, self._allowed)
+        self._check(specs, sum(spec.nbytes for spec in specs if spec.name not in aliases))
         self._arrivals.begin(specs, aliases)
 
     def destination(self, name: str, offset: int, nbytes: int) -> memoryview:
@@ -233,6 +148,21 @@ class MemorySink:
         self._views[name] = view.toreadonly()
         coverage.add(0, coverage.size)
 
+    def adopt_all(
+        self,
+        specs: Sequence[TensorSpec],
+        aliases: Mapping[str, str],
+        views: Mapping[str, memoryview],
+    ) -> None:
+        """Begin, take every tensor by reference and publish them, in one go.
+
+        Raises:
+            FlareError: as ``begin`` and ``adopt``.
+        """
+        self._check(specs, sum(map(NBYTES, views.values())))
+        self._arrivals.come_whole(specs, aliases, views)
+        self._tensors = TensorSet.from_views(specs, views, aliases)
+
     def finish(self) -> None:
         """Publish the tensors.
 
@@ -250,6 +180,11 @@ class MemorySink:
         self._arrivals.state = SinkState.DISCARDED
         self._views = {}
         self._tensors = None
+
+    def _check(self, specs: Sequence[TensorSpec], total: int) -> None:
+        """Refuse tensors before anything is prepared for them; in all, so many bytes."""
+        if self._allowed is not None and total > self._allowed:
+            raise ResourceLimit("memory_bytes", total, self._allowed)
 
 
 def _memory(name: str, nbytes: int) -> memoryview:

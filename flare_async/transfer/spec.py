@@ -164,6 +164,22 @@ def check_layout(specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> Non
             )
 
 
+def check_view(spec: TensorSpec, view: memoryview | None) -> memoryview:
+    """Return memory that holds exactly the bytes of a tensor.
+
+    Raises:
+        TensorFormatError: it is missing, of another size or not contiguous.
+    """
+    if view is None:
+        raise TensorFormatError(f"tensor {spec.name!r}: no bytes were given")
+    if view.nbytes != spec.nbytes or not view.c_contiguous:
+        raise TensorFormatError(
+            f"tensor {spec.name!r}: {view.nbytes} bytes were given, {spec.describe()} has "
+            f"{spec.nbytes} contiguous ones"
+        )
+    return view
+
+
 def under_all_names(
     specs: Sequence[TensorSpec], aliases: Mapping[str, str], values: Mapping[str, Value]
 ) -> dict[str, Value]:

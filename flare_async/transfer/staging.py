@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from flare_async.errors import TransferError
 from flare_async.net.zeros import is_zeros, zeros
 from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
-from flare_async.transfer.buffers import Leases
 from flare_async.transfer.mean_look import Looks
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.spool import BUFFER
+from flare_async.transfer.staged_place import Place
 from flare_async.transfer.staging_area import StagingArea
 
 __all__ = ["StagedUpdate", "StagingArea"]
@@ -21,18 +20,6 @@ __all__ = ["StagedUpdate", "StagingArea"]
 SpecsCheck = Callable[[Sequence[TensorSpec]], None]
 Lender = Callable[[str], memoryview | None]
 _SHARE = 4  # which part of the usual is asked for while memory is short
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where one tensor's bytes are: in memory, lent or not, or in the spool from ``extent`` on."""
-
-    nbytes: int
-    view: memoryview | None = None
-    extent: int | None = None
-    reserved: bool = False
-    lent: bool = False
-    leases: Leases | None = None
 
 
 class StagedUpdate:
@@ -58,7 +45,7 @@ class StagedUpdate:
         self._looks = looks
         self._lend = lend
         self._arrivals = Arrivals()
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -86,8 +73,7 @@ class StagedUpdate:
         if self._check is not None:
             self._check(specs)
         self._arrivals.begin(specs, aliases)
-        sizes = {spec.name: spec.nbytes for spec in specs}
-        self._places = {name: _Place(sizes[name]) for name in self._arrivals.names}
+        self._places = {s.name: Place(s.nbytes) for s in specs if s.name not in aliases}
 
     def credit(self, nbytes: int) -> int:
         """Return how much of ``nbytes`` may be under way: a quarter while memory is short."""
@@ -103,7 +89,7 @@ class StagedUpdate:
         place = self._settled(name)
         if place.view is not None:
             return place.view[offset : offset + nbytes]
-        return self._leases(place).room(offset, offset + nbytes)
+        return place.leased(self._area.spool().buffers).room(offset, offset + nbytes)
 
     def landed(self, name: str, offset: int, nbytes: int) -> None:
         """Take note that a range was written; spooled bytes go to the file.
@@ -133,7 +119,7 @@ class StagedUpdate:
         if place.view is not None and not is_zeros(place.view):
             place.view[offset : offset + data.nbytes] = data
         elif place.extent is not None:
-            self._leases(place).revoke(offset, offset + data.nbytes)
+            place.leased(self._area.spool().buffers).revoke(offset, offset + data.nbytes)
             self._area.spool().write(place.extent + offset, data)
         self._see(name, offset, data)
         coverage.add(offset, offset + data.nbytes)
@@ -179,6 +165,24 @@ class StagedUpdate:
         place.view = view.toreadonly().cast("B") if view.nbytes else memoryview(b"")
         self._area.referenced_bytes += view.nbytes
         coverage.add(0, coverage.size)
+
+    def adopt_all(
+        self,
+        specs: Sequence[TensorSpec],
+        aliases: Mapping[str, str],
+        views: Mapping[str, memoryview],
+    ) -> None:
+        """Begin, take every tensor by reference and finish, in one go.
+
+        Raises:
+            FlareError: as ``begin`` and ``adopt``.
+        """
+        if self._check is not None:
+            self._check(specs)
+        self._arrivals.come_whole(specs, aliases, views)
+        for name, view in views.items():
+            self._places[name] = Place(view.nbytes, view.toreadonly())
+            self._area.referenced_bytes += view.nbytes
 
     def finish(self) -> None:
         """End with every byte landed.
@@ -233,7 +237,7 @@ class StagedUpdate:
         if self._looks is not None:
             self._looks.see(name, offset, data)
 
-    def _settled(self, name: str, *, zero: bool = False) -> _Place:
+    def _settled(self, name: str, *, zero: bool = False) -> Place:
         place = self._places[name]
         if place.view is not None and is_zeros(place.view) and not zero:
             place.view = np.zeros(place.nbytes, np.uint8).data  # something else comes now
@@ -253,19 +257,14 @@ class StagedUpdate:
             self._area.spilled_bytes += place.nbytes
         return place
 
-    def _zero(self, place: _Place) -> _Place:
+    def _zero(self, place: Place) -> Place:
         """Let a tensor be of the zero page, and count it as any other."""
         place.reserved = self._area.reserve(place.nbytes)
         self._area.spilled_bytes += 0 if place.reserved else place.nbytes
         place.view = zeros(place.nbytes)
         return place
 
-    def _leases(self, place: _Place) -> Leases:
-        if place.leases is None:
-            place.leases = Leases(self._area.spool().buffers)
-        return place.leases
-
-    def _vacate(self, place: _Place) -> None:
+    def _vacate(self, place: Place) -> None:
         if place.reserved:
             self._area.release(place.nbytes)
         if place.extent is not None:
@@ -275,9 +274,9 @@ class StagedUpdate:
         place.view, place.extent, place.leases = None, None, None
         place.reserved = place.lent = False
 
-    def _spill(self, name: str, place: _Place, offset: int, nbytes: int) -> None:
+    def _spill(self, name: str, place: Place, offset: int, nbytes: int) -> None:
         end = offset + nbytes
-        leases = self._leases(place)
+        leases = place.leased(self._area.spool().buffers)
         lease = leases.of(offset, end)
         if lease is None or place.extent is None:
             raise TransferError(f"tensor {name!r}: {nbytes} bytes landed nowhere")
@@ -286,7 +285,7 @@ class StagedUpdate:
         self._see(name, offset, data)
         leases.landed(lease, nbytes)
 
-    def _spooled(self, place: _Place, start: int) -> Iterator[memoryview]:
+    def _spooled(self, place: Place, start: int) -> Iterator[memoryview]:
         spool = self._area.spool()
         buffer = spool.take_buffer(BUFFER)
         try:

@@ -12,7 +12,13 @@ import numpy as np
 
 from flare_async.errors import TensorFormatError
 from flare_async.transfer.capture import Array, as_array, as_tensor, capture, writable_bytes
-from flare_async.transfer.spec import TensorSpec, check_layout, differences, under_all_names
+from flare_async.transfer.spec import (
+    TensorSpec,
+    check_layout,
+    check_view,
+    differences,
+    under_all_names,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -172,13 +178,6 @@ class TensorSet(Mapping[str, memoryview]):
 
 
 def _checked_view(spec: TensorSpec, views: Mapping[str, memoryview]) -> memoryview:
-    view = views.get(spec.name)
-    if view is None:
-        raise TensorFormatError(f"tensor {spec.name!r}: no bytes were given")
-    if view.nbytes != spec.nbytes or not view.c_contiguous:
-        raise TensorFormatError(
-            f"tensor {spec.name!r}: {view.nbytes} bytes were given, {spec.describe()} has "
-            f"{spec.nbytes} contiguous ones"
-        )
+    view = check_view(spec, views.get(spec.name))
     # A view with a zero in its shape cannot be cast.
     return view.toreadonly().cast("B") if view.nbytes else memoryview(b"")

@@ -42,7 +42,7 @@ class FullDisk(MemorySink):
         """Fail."""
         raise TransferError("spool: no space left")
 
-    adopt = destination
+    adopt = adopt_all = destination
 
 
 @pytest.mark.parametrize(
