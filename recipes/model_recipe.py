@@ -109,7 +109,7 @@ class ModelRecipe(ModelArguments):
             UpdateRefused: the steps are no number.
         """
         steps = meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 1.0)
-        if isinstance(steps, bool) or not isinstance(steps, int | float):
+        if type(steps) is bool or not isinstance(steps, (int, float)):
             raise UpdateRefused(site, f"NUM_STEPS_CURRENT_ROUND is {steps!r:.40}, not a number")
         return steps * (self.aggregation_weights or {}).get(site, 1.0)
 

@@ -199,7 +199,7 @@ def _concluded(
     if task.work.framework == "tensorflow" and model.params is not None:
         model = replace(model, params=flattened(model.params))
     _refuse_layers(site, model)
-    kind = ParamsType(model.params_type or ParamsType.FULL)
+    kind = model.params_type or ParamsType.FULL
     wanted = sent = task.tensors
     slotted = bool(companion_names(sent))
     if slotted:

@@ -108,10 +108,8 @@ class Channel(Inflow, ObjectStream[Chunk]):
             LocalProtocolError: this direction has ended.
         """
         self._check_may_send()
-        machine = self.session.machine
-        machine.send(self.id, chunk)
+        self.session.machine.send_all(self.id, (chunk,), trailer)
         self._out.ended = True
-        machine.end(self.id, trailer)
         self._out.queued(self)
 
     def send_all(self, chunks: Iterable[Chunk], *, last: bool = False) -> None:
@@ -122,12 +120,8 @@ class Channel(Inflow, ObjectStream[Chunk]):
             LocalProtocolError: this direction has ended.
         """
         self._check_may_send()
-        machine = self.session.machine
-        for chunk in chunks:
-            machine.send(self.id, chunk)
-        if last:
-            self._out.ended = True
-            machine.end(self.id)
+        self.session.machine.send_all(self.id, chunks, b"" if last else None)
+        self._out.ended = last
         self._out.queued(self)
 
     def answered(self) -> None:
@@ -169,8 +163,10 @@ class Channel(Inflow, ObjectStream[Chunk]):
         self._lease = None
         self.on_failed = None
         self._out.stop()
-        wake(self._receiver)
-        self._tell_over()
+        if self._receiver is not None:
+            wake(self._receiver)
+        if self.on_over is not None:
+            self._tell_over()
 
     def fail(self, error: FlareError) -> None:
         """Take note that the channel cannot go on; revokes the lease and wakes everybody."""

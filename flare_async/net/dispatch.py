@@ -25,6 +25,7 @@ from flare_async.wire.events import (
 from flare_async.wire.frames import Data, Frame, Landed, ResetCode
 
 if TYPE_CHECKING:
+    from flare_async.net.channel import Channel
     from flare_async.net.session import Session
 
 __all__ = ["handle", "take"]
@@ -35,11 +36,13 @@ def take(session: Session, frame: Frame | Landed, now: float) -> None:
     if type(frame) is Landed:
         session.flow.feed(now, frame.length)
     elif type(frame) is Data and frame.payload:
-        landed = land(session, frame, now)
-        if landed is not frame and frame.end:
-            take(session, landed, now)
-            landed = end_of(frame)
-        frame = landed
+        channel = session.channels.get(frame.channel)
+        if channel is None or not channel.urgent or channel.lands:  # messages land nowhere
+            landed = land(session, channel, frame, now)
+            if landed is not frame and frame.end:
+                take(session, landed, now)
+                landed = end_of(frame)
+            frame = landed
     for event in session.machine.receive(frame, now):
         HANDLERS[type(event)](session, event)
 
@@ -49,13 +52,12 @@ def handle(session: Session, event: Event) -> None:
     HANDLERS[type(event)](session, event)
 
 
-def land(session: Session, frame: Data, now: float) -> Data | Landed:
+def land(session: Session, channel: Channel | None, frame: Data, now: float) -> Data | Landed:
     """Copy payload into the channel's lease, if it has one.
 
     A memory link brings the sender's own object; a byte transport has received straight into the
     lease, and its ``Landed`` does not come here.
     """
-    channel = session.channels.get(frame.channel)
     if channel is None or not channel.urgent:
         session.flow.feed(now, len(frame.payload))
     if channel is None or not channel.lands:

@@ -196,7 +196,11 @@ class Inflow(ObjectReceiveStream[Chunk]):
         if self.taker is not None:
             self._take(self.taker, payload)
         else:
-            self._keep(payload)
+            if self._inbox is None:
+                self._inbox = deque()
+            self._inbox.append(payload)
+            if self._receiver is not None and not self._collects:
+                wake(self._receiver)
         if self._rate is not None:
             self._rate.moved()
 
@@ -239,13 +243,6 @@ class Inflow(ObjectReceiveStream[Chunk]):
             self._onward.ended(trailer)
 
     # Internals
-
-    def _keep(self, payload: Chunk) -> None:
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append(payload)
-        if self._receiver is not None and not self._collects:
-            wake(self._receiver)
 
     def _take(self, taker: Taker, payload: Chunk) -> None:
         offset = self._landed

@@ -54,8 +54,12 @@ class Messages(Generic[MessageT]):
             ChannelReset: the peer gave the channel up.
             LinkError: the link was lost.
         """
-        limits = self.channel.session.limits
-        while len(self._buffer) < (end := self._end()):
+        limits, end = self.channel.session.limits, LENGTH.size
+        while True:
+            if len(self._buffer) >= LENGTH.size:
+                end = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]
+                if len(self._buffer) >= end:
+                    break
             if end > LENGTH.size + limits.control_bytes:
                 raise RemoteProtocolError("message_too_long", f"{end - LENGTH.size} bytes")
             try:
@@ -66,10 +70,3 @@ class Messages(Generic[MessageT]):
                 raise
         body, self._buffer = self._buffer[LENGTH.size : end], self._buffer[end:]
         return self._schema.decode(body, limits)
-
-    def _end(self) -> int:
-        """Return where the first message ends, or at least its length."""
-        if len(self._buffer) < LENGTH.size:
-            return LENGTH.size
-        length: int = LENGTH.unpack_from(self._buffer)[0]
-        return LENGTH.size + length

@@ -48,7 +48,8 @@ class Outflow:
 
     def credited(self, channel: Channel) -> None:
         """Take note of an acknowledgement that advanced."""
-        self._disarm()
+        if self._debt is not None:
+            self._disarm()
         if channel.session.limits.min_rate and channel.session.is_open(channel.id):
             self._count(channel)
         if channel.session.machine.sendable(channel.id):
@@ -59,7 +60,8 @@ class Outflow:
 
     def stop(self) -> None:
         """Watch no longer; wakes the waiter."""
-        self._disarm()
+        if self._debt is not None:
+            self._disarm()
         if self._waiter is not None:
             wake(self._waiter)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from numbers import Real
-from typing import cast
+from typing import Final, cast
 
 import anyio
 
@@ -50,6 +50,8 @@ from flare_async.wire.frames import ResetCode
 from flare_async.wire.session import OpenOptions
 
 __all__ = ["Exchange"]
+
+KINDS: Final[dict[str, ParamsType]] = {kind.value: kind for kind in ParamsType}
 
 
 class Exchange:
@@ -164,11 +166,13 @@ class Exchange:
     async def _result(self, stream: TaskStream) -> TaskResult:
         match message := await self._next(stream):
             case TaskResult():
-                self._note_logs(message.logs)
+                if message.logs:
+                    self._note_logs()
                 await self._read_behind(stream, message)
                 return message
             case TaskFailed(problem, details):
-                self._note_logs(message.logs)
+                if message.logs:
+                    self._note_logs()
                 kind = FAILURES.get(message.code, TrainingFailed)
                 raise kind(self._site, problem, details)
             case _:
@@ -191,9 +195,8 @@ class Exchange:
                 raise
             raise lost from exc
 
-    def _note_logs(self, logs: bool) -> None:
-        if logs:
-            self._setting.server.note_logs(self._setting.task.job, self._site)
+    def _note_logs(self) -> None:
+        self._setting.server.note_logs(self._setting.task.job, self._site)
 
     async def _next(self, stream: TaskStream) -> TaskMessage:
         try:
@@ -271,10 +274,10 @@ class Exchange:
         return reducer.stage(self._site, weight, self._kind(result))
 
     def _kind(self, result: TaskResult) -> ParamsType:
-        try:
-            return ParamsType(result.params_type)
-        except ValueError as exc:
-            raise UpdateRefused(self._site, f"params_type {result.params_type!r:.40}") from exc
+        kind = KINDS.get(result.params_type)
+        if kind is None:
+            raise UpdateRefused(self._site, f"params_type {result.params_type!r:.40}")
+        return kind
 
     async def _admit(self, reducer: Reducer) -> None:
         if self._setting.stepped is None:
@@ -288,6 +291,8 @@ def plain_weight(value: object) -> float:
 
     What is no number is refused where weights are checked.
     """
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         return cast("float", value)
     return float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Lease"]
 
 REASON_BYTES = 1000
+HERE: Final = Receipt(RECEIVED)
+KEPT_TO_THE_END: Final = Receipt(COMMITTED)
 log = structlog.get_logger()
 
 
@@ -84,7 +86,8 @@ class Lease:
             self._fell(self._failure)
             raise
         if self._taken is not None and not self.revoked:
-            await self._sum()
+            if self._setting.stepped is not None:
+                await in_turns(self._setting.stepped.summing())
             self._updates.deliver(self._taken)
 
     def _fell(self, error: Exception | None) -> None:
@@ -102,7 +105,7 @@ class Lease:
     def commit(self) -> None:
         """Send the last receipt, if the update was taken and the site is still there."""
         if self._taken is not None:
-            self._finish(Receipt(COMMITTED))
+            self._finish(KEPT_TO_THE_END)
 
     def revoke(self, reason: str) -> SiteRecord:
         """Take the task back; what ``run`` meets from now on is of no interest."""
@@ -123,9 +126,9 @@ class Lease:
         # No await between the admission and this: whoever closes the round finds it settled.
         self._taken = update
         if self._setting.task.keep_until == RECEIVED:
-            self._finish(Receipt(RECEIVED))  # nothing said later would matter to the site
+            self._finish(HERE)  # nothing said later would matter to the site
         elif self._exchange is not None and self._exchange.stream is not None:
-            self._exchange.stream.tell(Receipt(RECEIVED))
+            self._exchange.stream.tell(HERE)
         return self._record(SiteStatus.OK, update=update)
 
     async def _ask(self) -> Update:
@@ -219,10 +222,6 @@ class Lease:
                 log.error("lease_broke", site=self.site, error=described(error), at=where(error))
                 self._reset(ResetCode.INTERNAL, "error")
                 self._fail(SiteStatus.FAILED, described(error))
-
-    async def _sum(self) -> None:
-        if self._setting.stepped is not None:
-            await in_turns(self._setting.stepped.summing())
 
     def _fail(self, status: SiteStatus, reason: str, code: str = "") -> None:
         self._updates.settle(self.site, self._record(status, reason=reason, code=code), None)

@@ -29,7 +29,10 @@ class TaskStream(Messages[TaskMessage]):
     @property
     def unread(self) -> bool:
         """Whether bytes are here that nobody has received."""
-        return bool(self._buffer) or has_unread(self.channel)
+        channel = self.channel
+        return bool(self._buffer) or (
+            channel.is_open and channel.session.machine.unread(channel.id)
+        )
 
     async def carried(self, nbytes: int) -> list[Chunk]:
         """Return so many bytes that follow the last message, in the pieces that came.

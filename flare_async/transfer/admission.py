@@ -116,7 +116,7 @@ class Admission:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, int | float) and type(value) is not bool)
 
 
 def _finite(site: str, spec: TensorSpec, source: TensorSource) -> Iterator[None]:

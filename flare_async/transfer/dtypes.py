@@ -78,6 +78,9 @@ DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
     }
 )
 _BY_NUMPY: Final = MappingProxyType({d.numpy: d.name for d in DTYPES.values() if d.numpy})
+_PLAIN: Final = MappingProxyType(
+    {d.name: np.dtype(d.numpy) for d in DTYPES.values() if d.numpy and not d.extension}
+)
 _BY_TORCH: Final = MappingProxyType({d.torch: d.name for d in DTYPES.values() if d.torch})
 
 
@@ -111,11 +114,12 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
         TensorFormatError: NumPy cannot hold it.
         MissingExtra: it comes from ``ml_dtypes``, which is not installed.
     """
+    plain = _PLAIN.get(name)
+    if plain is not None:
+        return plain
     entry = dtype_of(name)
     if entry.numpy is None:
         raise TensorFormatError(f"dtype {name}: NumPy has no element of {entry.bits} bits")
-    if not entry.extension:
-        return np.dtype(entry.numpy)
     try:
         import ml_dtypes
     except ImportError as exc:

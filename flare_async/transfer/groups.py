@@ -70,6 +70,11 @@ class GroupedSums:
         A partial sum is a group that somebody else has added already.
         """
         number = None if contribution.shares else self._groups.of(contribution.site)
+        if number is None and self._open is None:  # the usual case: nobody is grouped
+            return self._total.adding(contribution)
+        return self._adding(number, contribution)
+
+    def _adding(self, number: int | None, contribution: Contribution) -> Iterator[None]:
         if self._open is not None and self._open[0] != number:
             yield from self._closing()
         if number is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -81,6 +82,7 @@ class Addend:
     weight: float
 
 
+@lru_cache(maxsize=64)  # asked for each chunk
 def values_nbytes(dtype: str) -> int:
     """Return the bytes of one value as it is summed; a complex number is two of them."""
     return 4 if dtype == "C64" else dtype_of(dtype).bits // 8

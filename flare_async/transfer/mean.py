@@ -166,9 +166,9 @@ class WeightedMean:
             LocalProtocolError: the site is settled already, or not of the cohort, or nothing of it
                 has passed.
         """
-        self._sum.cursor.require_open(site)
         staged = self._sum.waiting.get(site)
         if staged is None or not staged.checked or staged.contribution.shares:
+            self._sum.cursor.require_open(site)
             raise LocalProtocolError(f"{site}: no update of it was checked")
         self._sum.admit(staged)
 

@@ -45,6 +45,7 @@ class MeanGate:
             summed = [spec for spec in model.specs if spec.name in self.precisions]
             self._partial = Admission(partial_specs(summed))
         self._bounds = Bounds(model, most, self.fixed)
+        self._dtypes: dict[ParamsType, dict[str, str]] = {}  # as what values are read
 
     def check_specs(self, site: str, specs: Sequence[TensorSpec]) -> None:
         """Check an update's names, types and shapes.
@@ -76,8 +77,12 @@ class MeanGate:
 
     def looks(self, kind: ParamsType) -> Looks:
         """Return what looks at an update of that kind as it comes."""
-        specs = (self._model.spec(name) for name in self.precisions)
-        return Looks({spec.name: dtype_as_added(spec, kind) for spec in specs})
+        dtypes = self._dtypes.get(kind)
+        if dtypes is None:  # once a round, not once an update
+            specs = (self._model.spec(name) for name in self.precisions)
+            dtypes = {spec.name: dtype_as_added(spec, kind) for spec in specs}
+            self._dtypes[kind] = dtypes
+        return Looks(dtypes)
 
     def checking(self, contribution: Contribution) -> Iterator[None]:
         """Check what is whole, yielding after every chunk that has to be read.

@@ -121,15 +121,17 @@ class OrderedSum:
             LocalProtocolError: one of them is settled already, or it does not wait any more.
         """
         first, shares = waiting.contribution.site, waiting.contribution.shares
-        sites = [share.site for share in shares] or [first]
         if self.waiting.get(first) is not waiting:
             raise LocalProtocolError(f"{first}: what was checked is gone")
-        for site in sites:
-            self.cursor.require_open(site)
-        for site in sites:
-            if site != first:  # an update that came by itself as well would be added twice
-                self.forget(site)
-            self.cursor.commit(site)
+        if not shares:
+            self.cursor.commit(first)
+            return
+        for share in shares:
+            self.cursor.require_open(share.site)
+        for share in shares:
+            if share.site != first:  # an update that came by itself as well would be added twice
+                self.forget(share.site)
+            self.cursor.commit(share.site)
 
     def step(self) -> bool:
         """Add one chunk; False says that the next site in order is not settled.

@@ -206,20 +206,22 @@ class StagedUpdate:
             TransferError: the update is not whole, no such tensor, ``start`` is outside of it, or
                 the spool cannot be read.
         """
-        self._arrivals.expect(SinkState.FINISHED, f"tensor {name!r}")
-        place = self._places.get(self.aliases.get(name, name))
+        arrivals = self._arrivals
+        if arrivals.state is not SinkState.FINISHED:
+            arrivals.expect(SinkState.FINISHED, f"tensor {name!r}")
+        place = self._places.get(arrivals.aliases.get(name, name))
         if place is None or not 0 <= start <= place.nbytes:
             raise TransferError(f"tensor {name!r}: no bytes from {start} on in this update")
-        if place.view is not None:
-            view = place.view
+        if (view := place.view) is not None:
+            if start == 0 and place.nbytes <= BUFFER:
+                return iter((view,) if place.nbytes else ())
             return (view[at : at + BUFFER] for at in range(start, place.nbytes, BUFFER))
         return self._spooled(place, start) if place.extent is not None else iter(())
 
     def largest(self, name: str) -> float | None:
         """Return the largest absolute value of a tensor, if it was looked at as it landed."""
-        first = self.aliases.get(name, name)
-        place = self._places.get(first)
-        if place is None or self._looks is None or first != name:
+        place = self._places.get(name)  # tied ones have none of their own
+        if place is None or self._looks is None:
             return None
         return self._looks.of(name, place.nbytes)
 

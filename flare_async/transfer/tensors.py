@@ -56,7 +56,7 @@ class TensorSet(Mapping[str, memoryview]):
         Raises:
             TensorFormatError: a name or value cannot travel; the message names the key.
         """
-        if not isinstance(params, Mapping):
+        if type(params) is not dict and not isinstance(params, Mapping):
             raise TensorFormatError(f"params: a mapping is needed, got {type(params).__name__}")
         specs: list[TensorSpec] = []
         views: dict[str, memoryview] = {}

@@ -185,8 +185,8 @@ class ChannelState:
         """Return the next frame of a sendable channel, with at most ``most`` bytes."""
         if not self._queue:
             return self._last_frame(self.outgoing.sent, b"")
-        view = self._queue[0]
-        whole, room = len(view), self.room
+        view, window = self._queue[0], self.outgoing
+        whole, room = len(view), window.limit - window.sent if self.pace is None else self.room
         size = whole if whole <= most and whole <= room else min(most, room)
         if size == whole:
             self._queue.popleft()
@@ -194,8 +194,8 @@ class ChannelState:
         else:
             self._queue[0] = view[size:]
             view = view[:size]
-        offset = self.outgoing.sent
-        self.outgoing.spend(size)
+        offset = window.sent
+        window.spend(size)
         if self.pace is None:
             self.unsent -= size
         else:

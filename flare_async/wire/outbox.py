@@ -230,7 +230,7 @@ def _take_turns(turns: Turns, found: list[Frame], budget: int, frame_bytes: int)
             frame: Data = state.next_frame(frame_bytes)
             found.append(frame)
             budget -= len(frame.payload)
-        if state.sendable:
+        if (state.unsent or not state.end_sent) and state.sendable:
             turns.move_to_end(channel)  # behind the others
         else:
             del turns[channel]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from flare_async.errors import LocalProtocolError
@@ -80,14 +81,7 @@ class SessionMachine(Inbound):
         Raises:
             LocalProtocolError: the channel is closed or this direction has ended.
         """
-        state = self._to_send(channel)
-        data = view if type(view) is memoryview and view.format == "B" else memoryview(view)
-        if data.format != "B" or data.ndim != 1:
-            data = data.cast("B")
-        if data.nbytes:
-            state.queue(data)
-            if state.sendable:
-                self._outbox.schedule(state)
+        self.send_all(channel, (view,))
 
     def end(self, channel: int, trailer: bytes = b"") -> None:
         """End our direction after the bytes that are queued.
@@ -95,12 +89,32 @@ class SessionMachine(Inbound):
         Raises:
             LocalProtocolError: closed or ended already, or the trailer is longer than 1024 bytes.
         """
-        if len(trailer) > TRAILER_BYTES:
+        self.send_all(channel, (), trailer)
+
+    def send_all(
+        self,
+        channel: int,
+        views: Iterable[bytes | bytearray | memoryview],
+        trailer: bytes | None = None,
+    ) -> None:
+        """Queue bytes as ``send`` does and, with a trailer, end our direction as ``end`` does.
+
+        Raises:
+            LocalProtocolError: as these two.
+        """
+        if trailer is not None and len(trailer) > TRAILER_BYTES:
             raise LocalProtocolError(
                 f"channel {channel}: a trailer of {len(trailer)} bytes, at most {TRAILER_BYTES}"
             )
-        state = self._to_send(channel)
-        state.end(trailer)
+        state = self._table.channels.get(channel) or self._to_send(channel)
+        for view in views:
+            data = view if type(view) is memoryview and view.format == "B" else memoryview(view)
+            if data.format != "B" or data.ndim != 1:
+                data = data.cast("B")
+            if data.nbytes:
+                state.queue(data)
+        if trailer is not None:
+            state.end(trailer)
         if state.sendable:
             self._outbox.schedule(state)
 
@@ -229,7 +243,7 @@ class SessionMachine(Inbound):
         return self._outbox.take(budget, self._frame_bytes)
 
     def _to_send(self, channel: int) -> ChannelState:
-        state = self._table.channels.get(channel) or self._table.local(channel)
+        state = self._table.local(channel)
         if state is None:
             raise LocalProtocolError(f"channel {channel} is closed")
         return state
