@@ -46,6 +46,8 @@ class MetricMean:
         A weight that is not above 0 and up to 2**53 has measured nothing: one site must not turn
         everybody's mean into NaN, or be all that counts.
         """
+        if not metrics:
+            return
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         if finite and 0 < weight <= MAX_WEIGHT:
             self._sites[site] = (finite, weight)

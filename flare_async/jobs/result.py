@@ -146,8 +146,8 @@ def _arranged(
             continue
         first[known] = spec.name
         flat = np.frombuffer(tensors[known], np.uint8)
-        owned = pool is not None and pool.owns(flat)
-        views[spec.name] = flat.copy().data if owned or known in shared else tensors[known]
+        live_here = known in shared or (pool is not None and pool.owns(flat))
+        views[spec.name] = flat.copy().data if live_here else tensors[known]
     return TensorSet.from_views(expected.specs, views, aliases)
 
 

@@ -48,7 +48,7 @@ class GlobalSeeds:
 
     def seed(self, site: Site) -> None:
         """Seed Python, NumPy and torch from (seed, round, site)."""
-        restore = self._keep()
+        restore = self._restore or self._keep()
         for_python, for_numpy, for_torch = site.seed_sequence(2).generate_state(3, np.uint64)
         random.seed(int(for_python))
         np.random.seed(int(for_numpy) & 0xFFFFFFFF)
@@ -61,10 +61,9 @@ class GlobalSeeds:
         _seed_torch(torch, int(for_torch))
 
     def _keep(self) -> ExitStack:
-        if self._restore is None:
-            self._restore = ExitStack()
-            self._restore.callback(random.setstate, random.getstate())
-            self._restore.callback(np.random.set_state, np.random.get_state())
+        self._restore = ExitStack()
+        self._restore.callback(random.setstate, random.getstate())
+        self._restore.callback(np.random.set_state, np.random.get_state())
         return self._restore
 
 
@@ -129,13 +128,14 @@ class SingleTorchThread:
         self._undo: Callable[[], None] = _nothing
 
     def __enter__(self) -> Self:
-        if self._holders == 0:
+        if self._holders == 0 and "torch" in sys.modules:
             self._undo = limit_torch_threads()
         self._holders += 1
         return self
 
     def __exit__(self, *_: object) -> None:
         self._holders -= 1
-        if self._holders == 0:
+        if self._holders == 0 and self._undo is not _nothing:
             self._undo()
+            self._undo = _nothing
             self._undo = _nothing

@@ -63,7 +63,8 @@ class SiteWorker:
         self, task: SiteTask, model: TensorSet, info: SiteInfo, received: Mapping[str, float]
     ) -> SiteResult:
         name: TaskKind = "submit_model" if task.task == "submit_model" else "train"
-        training = TrainTask(self._own_work(), model, info, task.meta, name, self.log)
+        work = self.work if self.filters is None else self._own_work()
+        training = TrainTask(work, model, info, task.meta, name, self.log)
         outcome = await self.spawner.run(training)
         tensors, kind = outcome.tensors, outcome.params_type
         # A model that is asked for as such comes whole.

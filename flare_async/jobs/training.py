@@ -219,8 +219,9 @@ def _concluded(
 def _refuse_layers(site: str, model: FLModel) -> None:
     """Refuse lists of arrays, which Keras has for a layer. Raises TrainingFailed."""
     for name, value in (model.params or {}).items():
-        arrays = value if isinstance(value, list | tuple) else (0,)
-        if all(isinstance(array, np.ndarray) for array in arrays):
-            problem = f"params[{name!r}] is a list of {len(arrays)} arrays: give each a name, as "
+        if not isinstance(value, (list, tuple)):
+            continue
+        if all(isinstance(array, np.ndarray) for array in value):
+            problem = f"params[{name!r}] is a list of {len(value)} arrays: give each a name, as "
             hint = 'weights_of(net, model.params) does for Keras, or the recipe framework="keras"'
             raise TrainingFailed(site, problem + hint)

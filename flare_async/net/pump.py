@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flare_async.errors import SendStalled
@@ -13,7 +13,7 @@ from flare_async.net.callbacks import start_soon
 from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
-from flare_async.wire.frames import Data, Frame
+from flare_async.wire.frames import Data
 from flare_async.wire.session import SessionMachine
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class Pump:
                 if not frames:
                     return
                 if type(frames[-1]) is Data:  # control frames come first
-                    self._count(frames)
+                    self.sent = self._clock.now()
+                    if self._turn < sys.maxsize:
+                        self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
                 link.send_soon(frames)
                 if self._turn == sys.maxsize:  # nothing is left
                     return
@@ -94,11 +96,6 @@ class Pump:
                 self._resume_later()
         finally:
             self._flushing = False
-
-    def _count(self, frames: Sequence[Frame]) -> None:
-        self.sent = self._clock.now()
-        if self._turn < sys.maxsize:
-            self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
 
     def finish(self) -> None:
         """Send what a Goodbye has left of the queue, however full the link is, and stop."""

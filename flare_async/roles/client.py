@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from typing import NoReturn
 
 import anyio
 import structlog
@@ -183,7 +184,8 @@ class Client:
         """Do the task; return what to tell the server when it failed and can be told."""
         try:
             offer = self.context.offers.read(stream.channel.header, self.context.limits)
-            self._check(offer)
+            if not offer.job or not offer.task:
+                self._lack("task" if offer.job else "job")
             await self._work(stream, offer)
         except TrainingFailed as exc:
             return self._failed(exc.problem, exc.details, exc.code)
@@ -199,10 +201,8 @@ class Client:
             return self._failed(problem)
         return None
 
-    def _check(self, offer: TaskOffer) -> None:
-        if not offer.job or not offer.task:
-            lacking = "task" if offer.job else "job"
-            raise TrainingFailed(self.name, f"the task's metadata lack {lacking!r}")
+    def _lack(self, key: str) -> NoReturn:
+        raise TrainingFailed(self.name, f"the task's metadata lack {key!r}")
 
     def _failed(self, problem: str, details: str = "", code: str = "") -> TaskFailed:
         most = min(DETAILS_BYTES, self.context.limits.control_bytes // 4)

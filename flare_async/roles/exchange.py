@@ -31,7 +31,6 @@ from flare_async.roles.messages import (
     OFFER_SCHEMA,
     TASK_TOPIC,
     TaskFailed,
-    TaskMessage,
     TaskOffer,
     TaskResult,
 )
@@ -131,7 +130,10 @@ class Exchange:
     def _open(self, session: Session, remaining: float | None) -> TaskStream:
         self._setting.server.leftovers.sweep(session)
         carriage = self._carriage = carriage_of(self._setting, session)
-        options = OpenOptions(urgent=True, window=FIRST_WINDOW + carriage.takes)
+        options = self._setting.options.get(carriage.takes)
+        if options is None:
+            options = OpenOptions(urgent=True, window=FIRST_WINDOW + carriage.takes)
+            self._setting.options[carriage.takes] = options
         offer = self._setting.offer
         model = () if carriage.model is None else carried_views(offer, session.peer)
         header = self._header(remaining)
@@ -139,7 +141,7 @@ class Exchange:
 
     def _header(self, remaining: float | None) -> bytes:
         """Return the task as all sites get it; with a deadline each is told what is left of it."""
-        wording = self._attempt, self._carriage
+        wording = self._attempt, self._carriage.model, self._carriage.takes
         header = self._setting.headers.get(wording)
         if header is None or remaining is not None:
             header = OFFER_SCHEMA.encode(self._offer(remaining))
@@ -164,7 +166,11 @@ class Exchange:
         )
 
     async def _result(self, stream: TaskStream) -> TaskResult:
-        match message := await self._next(stream):
+        try:
+            message = await stream.receive()
+        except anyio.EndOfStream:
+            raise RemoteProtocolError("no_result", f"{self._site} ended its task early") from None
+        match message:
             case TaskResult():
                 if message.logs:
                     self._note_logs()
@@ -197,12 +203,6 @@ class Exchange:
 
     def _note_logs(self) -> None:
         self._setting.server.note_logs(self._setting.task.job, self._site)
-
-    async def _next(self, stream: TaskStream) -> TaskMessage:
-        try:
-            return await stream.receive()
-        except anyio.EndOfStream:
-            raise RemoteProtocolError("no_result", f"{self._site} ended its task early") from None
 
     def _weight(self, result: TaskResult) -> float:
         # Checked before anything is pulled; a reducer checks it again for itself.

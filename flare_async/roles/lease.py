@@ -79,7 +79,9 @@ class Lease:
 
     async def _carry_through(self) -> None:
         try:
-            await self._ask_and_take()
+            update = await self._ask()
+            if self._taken is None and not self.revoked:
+                self._updates.settle(self.site, self.arrive(update), update)
         except Exception as exc:  # noqa: BLE001 - one site must not end the round
             self._fell(exc)
         except BaseException:
@@ -96,11 +98,6 @@ class Lease:
             self._reset(ResetCode.CANCELLED, "the round ended")
         elif self._taken is None:
             self._lose(error)
-
-    async def _ask_and_take(self) -> None:
-        update = await self._ask()
-        if self._taken is None and not self.revoked:
-            self._updates.settle(self.site, self.arrive(update), update)
 
     def commit(self) -> None:
         """Send the last receipt, if the update was taken and the site is still there."""

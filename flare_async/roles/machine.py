@@ -153,23 +153,24 @@ class RoundMachine:
 
     def _judge(self) -> list[Action]:
         """Close, or revoke, gather and offer as things stand now."""
-        plan, kept = self.plan, self._counts[_State.KEPT]
+        plan, kept, arrived = self.plan, self._counts[_State.KEPT], self._counts[_State.ARRIVED]
         everybody = self._cursor == len(plan.sites)
         lost = self._counts[_State.FAILED] + self._counts[_State.REVOKED]
         if len(plan.sites) - lost < plan.quorum:
             return self._close(CloseReason.NO_QUORUM)
-        if self.arrived >= plan.target:
+        if arrived >= plan.target:
             return self._close(self._reason(complete=everybody))
         if kept == 0 and (everybody or self._expired):
             return self._close(self._reason(complete=everybody))
         actions: list[Action] = []
-        if self._expired or self.arrived + kept >= plan.target:
+        if self._expired or arrived + kept >= plan.target:
             self._enough = not everybody or self._enough
             actions += self._revoke(_UNSETTLED)
             if self._counts[_State.KEPT] == 0:
                 return [*actions, *self._judge()]
             return [*actions, *self._gather(partly=True)]
-        return [*self._gather(partly=False), *self._offer_more()]
+        more = self._offer_more()
+        return [*self._gather(partly=False), *more] if plan.groups else more
 
     def _reason(self, *, complete: bool) -> CloseReason:
         if self._expired:

@@ -148,9 +148,12 @@ class Updates:
         actions = self._machine.handle(event)
         if update is not None:
             # Sites that begin before this update is in the sum would let results pile up.
-            self._due += [action for action in actions if isinstance(action, decisions.Offer)]
-            actions = [action for action in actions if not isinstance(action, decisions.Offer)]
-        self._carry_out(actions)
+            now: list[decisions.Action] = []
+            for action in actions:
+                (self._due if type(action) is decisions.Offer else now).append(action)
+            actions = now
+        if actions:
+            self._carry_out(actions)
         self._wake()
 
     def deliver(self, update: Update) -> None:

@@ -15,16 +15,16 @@ from flare_async.transfer.tensors import TensorSet
 
 if TYPE_CHECKING:
     from flare_async.net.session import Session
-    from flare_async.roles.carriage import Carriage
     from flare_async.roles.server import Server
     from flare_async.transfer.mean_options import SumRules
     from flare_async.transfer.reducer import Reducer, SteppedReducer
     from flare_async.transfer.shelf import Offer
+    from flare_async.wire.session import OpenOptions
 
 __all__ = ["Group", "RoundObserver", "RoundSetting", "RoundTask", "Update"]
 
 VALIDATE = "validate"
-Wording: TypeAlias = "tuple[int, Carriage]"  # what tasks differ by: the attempt, and what travels
+Wording: TypeAlias = tuple[int, bytes | None, int]  # the attempt, and what travels: ``Carriage``
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +100,4 @@ class RoundSetting:
     weigh: Callable[[str, Mapping[str, Scalar]], float] | None = None
     groups: tuple[Group, ...] = ()  # numbered as those of the plan
     headers: dict[Wording, bytes] = field(default_factory=dict)  # the task as it is offered
+    options: dict[int, OpenOptions] = field(default_factory=dict)  # by the bytes that it takes

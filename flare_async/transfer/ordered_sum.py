@@ -139,24 +139,26 @@ class OrderedSum:
         Raises:
             TransferError: what waits cannot be read; the sum is spoiled.
         """
-        if self._adding is None:
-            site = self.cursor.take()
-            if site is None:
-                return False
-            waiting = self.waiting.get(site)
-            if waiting is None:  # it was in a partial sum
+        while True:
+            if self._adding is None:
+                site = self.cursor.take()
+                if site is None:
+                    return False
+                waiting = self.waiting.get(site)
+                if waiting is None:  # it was in a partial sum
+                    continue
+                self._begun = True
+                self._adding = (waiting.contribution, self._sums.adding(waiting.contribution))
+            contribution, steps = self._adding
+            try:
+                next(steps)
+            except StopIteration:
+                self._adding = None
+                shares = contribution.shares or (contribution,)
+                self.sites += [(share.site, share.weight) for share in shares]
+                self.forget(contribution.site)
+            else:
                 return True
-            self._begun = True
-            self._adding = (waiting.contribution, self._sums.adding(waiting.contribution))
-        contribution, steps = self._adding
-        try:
-            next(steps)
-        except StopIteration:
-            self._adding = None
-            shares = contribution.shares or (contribution,)
-            self.sites += [(share.site, share.weight) for share in shares]
-            self.forget(contribution.site)
-        return True
 
     def mean(self) -> TensorSet:
         """Return the mean and let go of the accumulators."""

@@ -160,8 +160,9 @@ class MemorySink:
             FlareError: as ``begin`` and ``adopt``.
         """
         self._check(specs, sum(map(NBYTES, views.values())))
-        self._arrivals.come_whole(specs, aliases, views)
+        self._arrivals.expect(SinkState.NEW, "begin")
         self._tensors = TensorSet.from_views(specs, views, aliases)
+        self._arrivals.state = SinkState.FINISHED
 
     def finish(self) -> None:
         """Publish the tensors.

@@ -206,10 +206,9 @@ class StagedUpdate:
             TransferError: the update is not whole, no such tensor, ``start`` is outside of it, or
                 the spool cannot be read.
         """
-        arrivals = self._arrivals
-        if arrivals.state is not SinkState.FINISHED:
-            arrivals.expect(SinkState.FINISHED, f"tensor {name!r}")
-        place = self._places.get(arrivals.aliases.get(name, name))
+        if not self.whole:
+            self._arrivals.expect(SinkState.FINISHED, f"tensor {name!r}")
+        place = self._places.get(self._arrivals.aliases.get(name, name))
         if place is None or not 0 <= start <= place.nbytes:
             raise TransferError(f"tensor {name!r}: no bytes from {start} on in this update")
         if (view := place.view) is not None:
@@ -221,9 +220,7 @@ class StagedUpdate:
     def largest(self, name: str) -> float | None:
         """Return the largest absolute value of a tensor, if it was looked at as it landed."""
         place = self._places.get(name)  # tied ones have none of their own
-        if place is None or self._looks is None:
-            return None
-        return self._looks.of(name, place.nbytes)
+        return self._looks.of(name, place.nbytes) if place and self._looks is not None else None
 
     def taken(self, name: str) -> memoryview | None:
         """Return the lent memory of a tensor, to be overwritten; None where there was none.

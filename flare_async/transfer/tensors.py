@@ -45,7 +45,7 @@ class TensorSet(Mapping[str, memoryview]):
         self.specs = tuple(specs)
         self.aliases = MappingProxyType(aliases)
         self._views = views
-        self._specs = {spec.name: spec for spec in self.specs}
+        self._specs: dict[str, TensorSpec] | None = None  # few sets are ever asked for one
 
     @classmethod
     def from_params(cls, params: Mapping[str, object]) -> Self:
@@ -90,6 +90,8 @@ class TensorSet(Mapping[str, memoryview]):
         """
         tied = dict(aliases or {})
         check_layout(specs, tied)
+        if not tied:
+            return cls(specs, {spec.name: _checked_view(spec, views) for spec in specs}, tied)
         checked = {spec.name: _checked_view(spec, views) for spec in specs if spec.name not in tied}
         ordered = {spec.name: checked[tied.get(spec.name, spec.name)] for spec in specs}
         return cls(specs, ordered, tied)
@@ -117,6 +119,8 @@ class TensorSet(Mapping[str, memoryview]):
         Raises:
             TensorFormatError: no such tensor.
         """
+        if self._specs is None:
+            self._specs = {spec.name: spec for spec in self.specs}
         found = self._specs.get(name)
         if found is None:
             raise TensorFormatError(f"tensor {name!r}: not among {len(self)} tensors")

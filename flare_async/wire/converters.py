@@ -130,7 +130,7 @@ def mapping_converter(inner: Converter) -> Converter:
     def decode(value: object) -> object:
         if type(value) is not dict:
             raise Mismatch.of(value, name)
-        return _items(inner.decode, value)
+        return _items(inner.decode, value) if value else value
 
     def encode(value: object) -> object:
         if value == {} and type(value) is dict:

@@ -31,11 +31,11 @@ class Outbox:
         "_control",
         "_held",
         "_hello",
-        "_left",
         "_open",
         "_pongs",
         "_resume",
         "_urgent",
+        "left",
     )
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Outbox:
         self._resume: Resume | None = None
         self._open = False  # the peer's Hello is in hand, and its Resume if one is due
         self._held = False  # there is no link
-        self._left = False  # our Goodbye is queued: nothing comes behind it
+        self.left = False  # our Goodbye is queued: nothing comes behind it
         self._control: deque[Frame] | None = None
         self._pongs: list[int] | None = None
         self._acks: Turns | None = None
@@ -54,7 +54,7 @@ class Outbox:
         """Tell whether a frame could leave now."""
         if not self._open:
             greets = self._hello is not None or self._resume is not None
-            return greets or (self._left and bool(self._control))
+            return greets or (self.left and bool(self._control))
         return bool(
             self._control
             or self._acks
@@ -64,11 +64,6 @@ class Outbox:
             or self._hello is not None
             or self._resume is not None
         )
-
-    @property
-    def left(self) -> bool:
-        """Whether our Goodbye is queued or sent."""
-        return self._left
 
     @property
     def answers(self) -> bool:
@@ -103,7 +98,7 @@ class Outbox:
 
     def post(self, frame: Frame) -> None:
         """Queue a control frame; dropped behind a Goodbye."""
-        if self._left:
+        if self.left:
             return
         if self._control is None:
             self._control = deque()
@@ -113,12 +108,12 @@ class Outbox:
         """Queue an answer to a Ping, unless sixteen wait already."""
         if self._pongs is None:
             self._pongs = []
-        if len(self._pongs) < MAX_PONGS and not self._left:
+        if len(self._pongs) < MAX_PONGS and not self.left:
             self._pongs.append(nonce)
 
     def acknowledge(self, state: ChannelState) -> None:
         """Send the newest positions of a channel's incoming direction."""
-        if self._left:
+        if self.left:
             return
         if self._acks is None:
             self._acks = OrderedDict()
@@ -132,7 +127,7 @@ class Outbox:
 
     def schedule(self, state: ChannelState) -> None:
         """Give a channel that can send its turn; one that has it already keeps its place."""
-        if self._left:
+        if self.left:
             return
         turns = self._urgent if state.urgent else self._bulk
         if turns is None:
@@ -156,7 +151,7 @@ class Outbox:
 
     def leave(self, goodbye: Goodbye) -> None:
         """Make this the last frame; acknowledgements that are due leave before it."""
-        if self._left:
+        if self.left:
             return
         if not self._open:
             self._control = self._acks = None
@@ -165,7 +160,7 @@ class Outbox:
             self.post(_ack_of(state))
         if not self._held:
             self.post(goodbye)
-        self._left = True
+        self.left = True
         self._pongs = self._urgent = self._bulk = None
 
     def clear(self) -> None:
@@ -179,7 +174,7 @@ class Outbox:
         if self._hello is not None or self._resume is not None:
             found += [one for one in (self._hello, self._resume) if one is not None]
             self._hello = self._resume = None
-        if not self._open and not self._left:
+        if not self._open and not self.left:
             return found
         budget = budget or 1
         if self._control or self._pongs:
