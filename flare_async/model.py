@@ -81,17 +81,21 @@ class FLModel:
                 self.params_type = ParamsType(self.params_type)
             if self.params is None:
                 raise ValueError(f"params_type={self.params_type}: params are missing")
-        dicts = (("params", self.params), ("metrics", self.metrics), ("meta", self.meta))
-        for name, value in dicts:
-            if value is not None and type(value) is not dict:  # calls only for the unusual
-                _check_dict(name, value)
-        rounds = (self.start_round, self.current_round, self.total_rounds)
-        for name, number in zip(_ROUNDS, rounds, strict=True):
+        # Called for each model on its way: others' values take further calls.
+        for value in (self.params, self.metrics, self.meta):
+            if value is not None and type(value) is not dict:
+                self._check_dicts()
+        for number in (self.start_round, self.current_round, self.total_rounds):
             if number is not None and (type(number) is not int or number < 0):
-                _check_round(name, number)
+                self._check_rounds()
 
+    def _check_dicts(self) -> None:
+        for name in ("params", "metrics", "meta"):
+            _check_dict(name, getattr(self, name))
 
-_ROUNDS = ("start_round", "current_round", "total_rounds")
+    def _check_rounds(self) -> None:
+        for name in ("start_round", "current_round", "total_rounds"):
+            _check_round(name, getattr(self, name))
 
 
 def _absent(value: object) -> bool:
@@ -99,11 +103,13 @@ def _absent(value: object) -> bool:
 
 
 def _check_dict(name: str, value: object) -> None:
-    if not isinstance(value, dict):
+    if value is not None and not isinstance(value, dict):
         raise TypeError(f"{name}: a dict is needed, got {type(value).__name__}")
 
 
 def _check_round(name: str, value: object) -> None:
+    if value is None:
+        return
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name}: an integer is needed, got {value!r}")
     if operator.index(value) < 0:

@@ -95,8 +95,9 @@ class SiteInfo:
 
     def __post_init__(self) -> None:
         numbers = (self.index, self.num_sites, self.seed, self.round_number, self.total_rounds)
-        if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) >= WORD:
-            self._check_numbers()
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < WORD:
+                self._check_numbers()
         if self.config != {}:
             plain("config", self.config)
 

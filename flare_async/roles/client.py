@@ -259,7 +259,7 @@ class Client:
         ref = None if held is None else held.ref
         message = TaskResult(
             ref,
-            result.params_type,
+            str.__str__(result.params_type),
             result.metrics,
             result.meta,
             result.seconds,

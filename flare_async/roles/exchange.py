@@ -209,9 +209,12 @@ class Exchange:
         weigh = self._setting.weigh
         weight = 1.0
         if weigh is not None:
-            callback = getattr(weigh, "__qualname__", type(weigh).__qualname__)
-            with self._setting.server.context.lag.timed(callback):
+            lag = self._setting.server.context.lag
+            began = lag.now()
+            try:
                 weight = plain_weight(weigh(self._site, result.meta))
+            finally:
+                lag.ended(getattr(weigh, "__qualname__", type(weigh).__qualname__), began)
         self._setting.admission.check_weight(self._site, weight)
         return weight
 

@@ -70,9 +70,12 @@ def whole_views(
     """Return a row of bytes by tensor where each has come in one piece; None where it has not."""
     if len(chunks) != len(specs):
         return None
-    views = {spec.name: memoryview(chunk) for spec, chunk in zip(specs, chunks, strict=True)}
-    whole = all(views[spec.name].nbytes == spec.nbytes for spec in specs)
-    return views if whole else None
+    views: dict[str, memoryview] = {}
+    for spec, chunk in zip(specs, chunks, strict=True):
+        view = views[spec.name] = memoryview(chunk)
+        if view.nbytes != spec.nbytes:
+            return None
+    return views
 
 
 def pour(

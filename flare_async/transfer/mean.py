@@ -286,7 +286,8 @@ class WeightedMean:
         """Add one chunk; False says that the next site in order is not settled."""
         if self._closed:
             return False
-        self._expect_running()
+        if self._ended is not None:
+            self._expect_running()
         try:
             return self._sum.step()
         except Exception as exc:

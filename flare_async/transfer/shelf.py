@@ -118,7 +118,8 @@ class Shelf:
         allowed = None if readers is None else frozenset(readers)
         offer = Offer(ref, source, layout.data, layout.sizes, allowed, turns=self._turns)
         self._offers[key] = offer
-        offer.digests.update(digests or {})
+        if digests:
+            offer.digests.update(digests)
         return offer
 
     def withdraw(self, offer: Offer) -> None:

@@ -165,14 +165,19 @@ def union_converter(members: list[Converter]) -> Converter:
     name = " or ".join(member.name for member in members)
     by_wire = {member.wire: member for member in members}
     exact = {kind: member for member in members for kind in member.python}
+    plain = by_wire.keys() & set(SCALARS)  # taken as they are, without a call
 
     def decode(value: object) -> object:
+        if type(value) in plain:
+            return value
         member = by_wire.get(type(value))
         if member is None:
             raise Mismatch.of(value, name)
         return member.decode(value)
 
     def encode(value: object) -> object:
+        if type(value) in plain:
+            return value
         member = exact.get(type(value)) or _nearest(members, value)
         if member is None:
             raise Mismatch.of(value, name)

@@ -26,15 +26,15 @@ class Outbox:
     """
 
     __slots__ = (
-        "_acks",
         "_bulk",
-        "_control",
         "_held",
         "_hello",
         "_open",
         "_pongs",
         "_resume",
         "_urgent",
+        "acks",
+        "control",
         "left",
     )
 
@@ -44,9 +44,9 @@ class Outbox:
         self._open = False  # the peer's Hello is in hand, and its Resume if one is due
         self._held = False  # there is no link
         self.left = False  # our Goodbye is queued: nothing comes behind it
-        self._control: deque[Frame] | None = None
+        self.control: deque[Frame] | None = None
         self._pongs: list[int] | None = None
-        self._acks: Turns | None = None
+        self.acks: Turns | None = None
         self._urgent: Turns | None = None
         self._bulk: Turns | None = None
 
@@ -54,10 +54,10 @@ class Outbox:
         """Tell whether a frame could leave now."""
         if not self._open:
             greets = self._hello is not None or self._resume is not None
-            return greets or (self.left and bool(self._control))
+            return greets or (self.left and bool(self.control))
         return bool(
-            self._control
-            or self._acks
+            self.control
+            or self.acks
             or self._urgent
             or self._bulk
             or self._pongs
@@ -66,14 +66,9 @@ class Outbox:
         )
 
     @property
-    def answers(self) -> bool:
-        """Whether an acknowledgement or another control frame waits."""
-        return self._acks is not None or self._control is not None
-
-    @property
     def control_length(self) -> int:
         """Control frames that wait."""
-        return len(self._control) if self._control else 0
+        return len(self.control) if self.control else 0
 
     def greet(self, hello: Hello) -> None:
         """Queue our Hello, which leaves before all others."""
@@ -88,7 +83,7 @@ class Outbox:
         """Let everything leave from now on, ``before`` ahead of what waits."""
         self._open = True
         if before:
-            self._control = deque([*before, *(self._control or ())])
+            self.control = deque([*before, *(self.control or ())])
 
     def hold(self) -> None:
         """Drop everything and let nothing leave: there is no link."""
@@ -100,9 +95,9 @@ class Outbox:
         """Queue a control frame; dropped behind a Goodbye."""
         if self.left:
             return
-        if self._control is None:
-            self._control = deque()
-        self._control.append(frame)
+        if self.control is None:
+            self.control = deque()
+        self.control.append(frame)
 
     def pong(self, nonce: int) -> None:
         """Queue an answer to a Ping, unless sixteen wait already."""
@@ -115,15 +110,15 @@ class Outbox:
         """Send the newest positions of a channel's incoming direction."""
         if self.left:
             return
-        if self._acks is None:
-            self._acks = OrderedDict()
-        self._acks[state.id] = state
+        if self.acks is None:
+            self.acks = OrderedDict()
+        self.acks[state.id] = state
 
     def unacknowledge(self, state: ChannelState) -> None:
         """Drop the acknowledgement of a channel, if one waits."""
-        if self._acks:
-            self._acks.pop(state.id, None)
-            self._acks = self._acks or None
+        if self.acks:
+            self.acks.pop(state.id, None)
+            self.acks = self.acks or None
 
     def schedule(self, state: ChannelState) -> None:
         """Give a channel that can send its turn; one that has it already keeps its place."""
@@ -154,8 +149,8 @@ class Outbox:
         if self.left:
             return
         if not self._open:
-            self._control = self._acks = None
-        acks, self._acks = self._acks, None
+            self.control = self.acks = None
+        acks, self.acks = self.acks, None
         for state in acks.values() if acks else ():
             self.post(_ack_of(state))
         if not self._held:
@@ -165,8 +160,8 @@ class Outbox:
 
     def clear(self) -> None:
         """Drop everything."""
-        self._hello = self._resume = self._control = self._pongs = None
-        self._acks = self._urgent = self._bulk = None
+        self._hello = self._resume = self.control = self._pongs = None
+        self.acks = self._urgent = self._bulk = None
 
     def take(self, budget: int, frame_bytes: int) -> list[Frame]:
         """Return frames with about ``budget`` bytes, at least one if any can leave."""
@@ -177,11 +172,11 @@ class Outbox:
         if not self._open and not self.left:
             return found
         budget = budget or 1
-        if self._control or self._pongs:
+        if self.control or self._pongs:
             budget = self._take_control(found, budget)
-        if self._acks:
-            budget = _take_acks(self._acks, found, budget)
-            self._acks = self._acks or None
+        if self.acks:
+            budget = _take_acks(self.acks, found, budget)
+            self.acks = self.acks or None
         if self._urgent:
             budget = _take_turns(self._urgent, found, budget, frame_bytes)
             self._urgent = self._urgent or None
@@ -191,12 +186,12 @@ class Outbox:
         return found
 
     def _take_control(self, found: list[Frame], budget: int) -> int:
-        while self._control and budget > 0:
-            frame = self._control.popleft()
+        while self.control and budget > 0:
+            frame = self.control.popleft()
             found.append(frame)
             if type(frame) is Open:
                 budget -= len(frame.header)
-        self._control = self._control or None
+        self.control = self.control or None
         if self._pongs:
             found += [Pong(nonce) for nonce in self._pongs]
             self._pongs = None

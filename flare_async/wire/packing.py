@@ -44,6 +44,8 @@ def unpack(data: bytes) -> object:
 
 
 def _unique(pairs: list[tuple[object, object]]) -> dict[object, object]:
+    if not pairs:
+        return {}
     found = dict(pairs) if _all_text(pairs) else {}
     if len(found) != len(pairs):
         raise RemoteProtocolError("bad_message", f"a map repeats one of its {len(pairs)} keys")

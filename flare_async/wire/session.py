@@ -43,7 +43,8 @@ class SessionMachine(Inbound):
     @property
     def answers(self) -> bool:
         """Whether acknowledgements or other control frames wait."""
-        return self._outbox.answers
+        outbox = self._outbox
+        return outbox.acks is not None or outbox.control is not None
 
     def open(
         self, topic: str, header: bytes = b"", *, options: OpenOptions = DEFAULT_OPTIONS
