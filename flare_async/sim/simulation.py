@@ -71,7 +71,9 @@ class Simulation:
         self._store: Store = (
             FolderStore(run.folder, durable=False) if ports is None else ports.store
         )
-        self._clock: Clock = LoopClock() if ports is None else ports.clock
+        self._clock: Clock = LoopClock()
+        if ports is not None:
+            self._clock = ports.clock
         self._began = self._clock.now()
         self._limits = roomy(recipe.limits(env.limits), len(env.sites))
         self._works = env.works(recipe)
