@@ -71,9 +71,7 @@ class Simulation:
         self._store: Store = (
             FolderStore(run.folder, durable=False) if ports is None else ports.store
         )
-        self._clock: Clock = LoopClock()
-        if ports is not None:
-            self._clock = ports.clock
+        self._clock = clock_of(ports)
         self._began = self._clock.now()
         self._limits = roomy(recipe.limits(env.limits), len(env.sites))
         self._works = env.works(recipe)
@@ -288,3 +286,8 @@ def roomy(limits: Limits, sites: int) -> Limits:
         handshakes=max(limits.handshakes, sites),
         sessions=max(limits.sessions, 2 * sites),
     )
+
+
+def clock_of(ports: Ports | None) -> Clock:
+    """Return the clock of a simulation: this machine's, or that of its ports."""
+    return LoopClock() if ports is None else ports.clock
