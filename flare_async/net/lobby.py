@@ -30,6 +30,8 @@ class Lobby:
     def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
         """Give channels of ``topic`` to ``handler``, also those that wait here already."""
         self._handlers[topic] = handler
+        if not self.channels:
+            return
         others = topic == OTHERS
         waiting = [
             one

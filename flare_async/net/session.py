@@ -90,9 +90,10 @@ class Session:
         early, self._early = self._early, ()
         self._links.attach(self.link, early)
         try:
-            with anyio.move_on_after(self.limits.handshake_timeout):
-                while self.hello is None and not self._ended:
-                    await self._lobby.wait()
+            if self.hello is None:  # it may have come with the link
+                with anyio.move_on_after(self.limits.handshake_timeout):
+                    while self.hello is None and not self._ended:
+                        await self._lobby.wait()
         except BaseException:
             self.end(self.error)
             self.link.abort()
