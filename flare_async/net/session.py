@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -90,10 +91,11 @@ class Session:
         early, self._early = self._early, ()
         self._links.attach(self.link, early)
         try:
-            if self.hello is None:  # it may have come with the link
-                with anyio.move_on_after(self.limits.handshake_timeout):
-                    while self.hello is None and not self._ended:
-                        await self._lobby.wait()
+            with (
+                nullcontext() if self.hello else anyio.move_on_after(self.limits.handshake_timeout)
+            ):
+                while self.hello is None and not self._ended:
+                    await self._lobby.wait()
         except BaseException:
             self.end(self.error)
             self.link.abort()
