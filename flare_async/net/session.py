@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from types import TracebackType
 from typing import Self
 
 import anyio
@@ -107,9 +106,7 @@ class Session:
         await close_link(self.link, self.limits)  # what was said may still wait to leave
         raise error
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Say goodbye and close the link; bounded by ``shutdown_timeout``, then by force."""
         self.leave(0, "done")
         await close_link(self.link, self.limits)
