@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from numbers import Real
-from typing import Final, cast
+from typing import Final
 
 import anyio
 
@@ -37,6 +36,7 @@ from flare_async.roles.messages import (
 from flare_async.roles.partial import Partial
 from flare_async.roles.partial_messages import Take
 from flare_async.roles.partials import Partials
+from flare_async.roles.plain_weight import plain_weight
 from flare_async.roles.setting import RoundSetting, Update
 from flare_async.roles.steps import in_turns
 from flare_async.roles.stream import TaskStream
@@ -287,15 +287,3 @@ class Exchange:
             reducer.commit(self._site)
         else:
             await in_turns(self._setting.stepped.admitting(self._site))
-
-
-def plain_weight(value: object) -> float:
-    """Return a number as Python's own, whose arithmetic differs from NumPy's; others as they are.
-
-    What is no number is refused where weights are checked.
-    """
-    if type(value) is float:
-        return value
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return cast("float", value)
-    return float(value)
