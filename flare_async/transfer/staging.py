@@ -181,7 +181,8 @@ class StagedUpdate:
             self._check(specs)
         self._arrivals.come_whole(specs, aliases, views)
         for name, view in views.items():
-            self._places[name] = Place(view.nbytes, view.toreadonly())
+            flat = view.toreadonly().cast("B") if view.nbytes else memoryview(b"")
+            self._places[name] = Place(view.nbytes, flat)
             self._area.referenced_bytes += view.nbytes
 
     def finish(self) -> None:
