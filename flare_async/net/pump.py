@@ -25,6 +25,10 @@ __all__ = ["Pump"]
 class Pump:
     """Sends at once while the link is writable; otherwise one task, started late, waits for it.
 
+    A link that stays writable gets one bulk frame in each turn of the loop. It would otherwise keep
+    the loop to itself, and what arrives meanwhile would be answered behind all that the system's
+    buffers take.
+
     ``on_stall`` is called once when the link has accepted no byte for ``send_timeout`` seconds
     while frames waited: such a link may hold half a frame and must never be used again.
     """
@@ -35,6 +39,7 @@ class Pump:
         "_flushing",
         "_limits",
         "_link",
+        "_loop",
         "_machine",
         "_on_stall",
         "_parked",
@@ -44,6 +49,7 @@ class Pump:
         "_sent",
         "_tasks",
         "_turn",
+        "_turned",
         "_watch",
         "_watchdog",
         "sent",
@@ -59,6 +65,7 @@ class Pump:
         # The bytes of one bulk frame in each turn of the loop, in one frame or in shorter ones.
         self._turn = sys.maxsize if link.by_reference else min(link.frame_bytes, limits.frame_bytes)
         self._sent = 0
+        self._turned = False  # the next turn of the loop will go on
         self._flushing = False
         self._running = False
         self._ended = False
@@ -71,6 +78,7 @@ class Pump:
         self._clock = clock
         self._watchdog = watchdog
         self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
         self._progress = Progress(clock.now())
         self.sent = clock.now()  # when the link took bytes of a channel last
 
@@ -93,7 +101,7 @@ class Pump:
                 if self._turn == sys.maxsize:  # nothing is left
                     return
             if machine.has_frames:
-                self._resume_later()
+                self._go_on_later()
         finally:
             self._flushing = False
 
@@ -112,12 +120,21 @@ class Pump:
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 
-    def _resume_later(self) -> None:
-        if not self._running:
+    def _go_on_later(self) -> None:
+        if self._link.writable:
+            if not self._turned:
+                self._turned = True
+                self._loop.call_soon(self._next_turn)
+        elif not self._running:
             self._running = True
             start_soon(self._tasks, self._run, name=f"pump to {self._link.address}")
         elif self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
+
+    def _next_turn(self) -> None:
+        self._turned = False
+        self._sent = 0
+        self.flush()
 
     async def _run(self) -> None:
         while not self._ended:
@@ -126,19 +143,9 @@ class Pump:
                 await self._link.wait_writable()
             finally:
                 self._disarm()
-            # A link that stays writable would otherwise keep the loop to itself, and what arrives
-            # meanwhile would be answered behind all that the system's buffers take.
-            await asyncio.sleep(0)
-            self._sent = 0
             self.flush()
-            if self._idle:
+            if not self._ended and (self._link.writable or not self._machine.has_frames):
                 await self._park()
-
-    @property
-    def _idle(self) -> bool:
-        if self._ended or not self._machine.has_frames:
-            return not self._ended
-        return self._link.writable and self._sent < self._turn
 
     async def _park(self) -> None:
         self._parked = asyncio.get_running_loop().create_future()

@@ -18,15 +18,14 @@ from typing import Final, Protocol
 
 from flare_async.ports import Clock, Timer
 from flare_async.testing.profile import Course
-from flare_async.wire.codec import HEAD_BYTES, encode
+from flare_async.wire.codec import encode
 from flare_async.wire.frames import Ack, Data, Frame
+from flare_async.wire.head import HEAD_BYTES, body_bytes
 
 __all__ = ["Host", "Lane", "LaneReader", "frame_size"]
 
 ACK_BYTES: Final = len(encode(Ack(1, 0, 0))[0])
-SMALL: Final = (
-    1500  # a packet: systems take turns between links, so it waits for none of the others
-)
+SMALL: Final = 1500  # a packet: systems take turns between links, so it waits for no other
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +51,7 @@ class Host:
 class LaneReader(Protocol):
     """The receiving end."""
 
-    def arrived(self, frames: list[Frame]) -> None:
+    def arrived(self, frames: Sequence[Frame]) -> None:
         """Take frames, in order."""
 
     def ended(self) -> None:
@@ -60,7 +59,7 @@ class LaneReader(Protocol):
 
 
 class Lane:
-    """Frames from one host to another."""
+    """Frames from one host to another; ``pending`` are the bytes that have not left yet."""
 
     __slots__ = (
         "_arrivals",
@@ -72,7 +71,8 @@ class Lane:
         "_from",
         "_landing",
         "_last",
-        "_pending",
+        "_queued",
+        "_rate",
         "_timer",
         "_to",
         "reader",
@@ -86,12 +86,13 @@ class Lane:
         self._dice = dice
         self._course = course
         self._from, self._to = ends
+        self._rate = min(ends[0].rate_out, course.rate)
         self._free = 0.0
         self._last = 0.0
-        self._pending = 0
+        self._queued = 0  # of ``_departures``: as many as are pending, or more
         self._departures: deque[tuple[float, int]] = deque()
         self._arrivals: deque[tuple[float, int, Frame | None]] = deque()
-        self._landing: deque[tuple[float, Frame | None]] = deque()
+        self._landing: deque[tuple[float, Frame | None]] | None = None
         self._timer: Timer | None = None
 
     @property
@@ -101,8 +102,12 @@ class Lane:
         if departures:
             now = self._clock.now()
             while departures and departures[0][0] <= now:
-                self._pending -= departures.popleft()[1]
-        return self._pending
+                self._queued -= departures.popleft()[1]
+        return self._queued
+
+    def takes(self, nbytes: int) -> bool:
+        """Tell whether no more than so many bytes are pending."""
+        return self._queued <= nbytes or self.pending <= nbytes
 
     def clears(self, nbytes: int) -> float:
         """Return when no more than so many bytes will be pending."""
@@ -123,7 +128,8 @@ class Lane:
             if type(frame) is Data:
                 host.payload_out += len(frame.payload)
             self._depart(now, size, frame)
-        self._expect()
+        if self._timer is None:
+            self._expect()
 
     def end(self) -> None:
         """Let the reader learn, behind all that was sent, that nothing more comes."""
@@ -137,28 +143,33 @@ class Lane:
 
     def drop(self) -> None:
         """Deliver nothing any more."""
-        self.reader = None
+        self.reader = self._landing = None
         self._departures.clear()
         self._arrivals.clear()
-        self._landing.clear()
-        self._pending = 0
+        self._queued = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _depart(self, now: float, size: int, frame: Frame | None) -> None:
-        host, course, leaves = self._from, self._course, now
-        if host.rate_out < inf and size > SMALL:  # it goes on to the line while it leaves
-            leaves = max(now, host.free_out)
+        host, rate, leaves = self._from, self._rate, now
+        if size > SMALL and host.rate_out < inf:  # it goes on to the line while it leaves
+            if host.free_out > now:
+                leaves = host.free_out
             host.free_out = leaves + size / host.rate_out
-        rate = min(host.rate_out, course.rate)
         if rate < inf:
-            self._free = leaves = max(leaves, self._free) + size / rate
+            if self._free > leaves:
+                leaves = self._free
+            self._free = leaves = leaves + size / rate
         if leaves > now:
-            self._departures.append((leaves, size))
-            self._pending += size
-        travels = course.latency if course.is_steady else course.delay(size, self._dice)
-        self._last = max(leaves + travels, self._last)
+            departures = self._departures
+            while departures and departures[0][0] <= now:
+                self._queued -= departures.popleft()[1]
+            departures.append((leaves, size))
+            self._queued += size
+        arrives = leaves + self._course.delay(size, self._dice)
+        if arrives > self._last:  # never before the one ahead
+            self._last = arrives
         self._arrivals.append((self._last, size, frame))
 
     def _expect(self) -> None:
@@ -172,42 +183,51 @@ class Lane:
 
     def _arrive(self) -> None:
         self._timer = None
-        now, arrivals, host = self._clock.now(), self._arrivals, self._to
+        now, arrivals = self._clock.now(), self._arrivals
         here: list[Frame | None] = []
-        bounded = host.rate_in < inf
         while arrivals and arrivals[0][0] <= now:
             _, size, frame = arrivals.popleft()
-            host.frames_in += 1
-            host.bytes_in += size
-            if type(frame) is Data:
-                host.payload_in += len(frame.payload)
-            if bounded and (size > SMALL or self._landing):
-                # What finds the port free has come through it while it arrived.
-                begins = max(now, host.free_in)
-                host.free_in = begins + size / host.rate_in
-                if begins > now or self._landing:
-                    self._landing.append((begins, frame))
-                    continue
-            here.append(frame)
-        while self._landing and self._landing[0][0] <= now:
-            here.append(self._landing.popleft()[1])
-        self._expect()
+            if self._lands(now, size, frame):
+                here.append(frame)
+        if self._landing:
+            while self._landing and self._landing[0][0] <= now:
+                here.append(self._landing.popleft()[1])
+        if arrivals or self._landing:
+            self._expect()
         if here:
             self._deliver(here)
 
+    def _lands(self, now: float, size: int, frame: Frame | None) -> bool:
+        """Count what has arrived; tell whether it is in, or waits until the host's port is free."""
+        host = self._to
+        host.frames_in += 1
+        host.bytes_in += size
+        if type(frame) is Data:
+            host.payload_in += len(frame.payload)
+        if host.rate_in == inf or not (size > SMALL or self._landing):
+            return True
+        # What finds the port free has come through it while it arrived.
+        begins = host.free_in if host.free_in > now else now
+        host.free_in = begins + size / host.rate_in
+        if begins > now or self._landing:
+            if self._landing is None:
+                self._landing = deque()
+            self._landing.append((begins, frame))
+            return False
+        return True
+
     def _deliver(self, frames: list[Frame | None]) -> None:
         whole = [frame for frame in frames if frame is not None]
-        reader = self.reader
-        if whole and reader is not None:
-            reader.arrived(whole)
+        if whole and self.reader is not None:
+            self.reader.arrived(whole)
         if len(whole) < len(frames) and self.reader is not None:
             self.reader.ended()
 
 
 def frame_size(frame: Frame) -> int:
     """Return the bytes that a frame has on the wire."""
-    if type(frame) is Data and not frame.end:
-        return HEAD_BYTES + len(frame.payload)
+    if type(frame) is Data:
+        return HEAD_BYTES + body_bytes(len(frame.trailer)) + len(frame.payload)
     if type(frame) is Ack:
         return ACK_BYTES
     head, payload = encode(frame)

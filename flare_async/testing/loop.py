@@ -27,15 +27,15 @@ import threading
 from asyncio import events
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from flare_async.errors import LocalProtocolError, SimDeadlock
+from flare_async.testing.aftermath import check_end, wind_down
 from flare_async.testing.fence import FENCED, fenced
 from flare_async.testing.story import describe_tasks
 from flare_async.testing.task import SimTask, step_number, stepped_task
-from flare_async.testing.timers import SimTimer, Timers
+from flare_async.testing.timers import SimHandle, SimTimer, Timers
 from flare_async.testing.trace import Trace, hashed
 
 if TYPE_CHECKING:
@@ -83,6 +83,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._tasks_made = 0
         self.timers = Timers()
         self._breach: LocalProtocolError | None = None
+        self._step: Callable[[Any], None] = (
+            asyncio.Handle._run if trace is None else self._traced_step
+        )
 
     def time(self) -> float:
         """Return virtual seconds since the loop was made."""
@@ -122,6 +125,21 @@ class SimLoop(asyncio.BaseEventLoop):
         """Log what nobody handles and keep it, so that ``run_sim`` fails."""
         self.unhandled.append(context)
         super().default_exception_handler(context)
+
+    def call_soon(
+        self,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Call at the next turn, behind what is ready."""
+        if self.get_debug():
+            return super().call_soon(callback, *args, context=context)
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")
+        handle = SimHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def call_soon_threadsafe(
         self,
@@ -173,21 +191,25 @@ class SimLoop(asyncio.BaseEventLoop):
 
         return self.create_task(call(), name=f"executor-{self._tasks_made + 1}")
 
+    def prolong(self) -> None:
+        """Let another day pass, whatever the horizon, so that what is left can end."""
+        self.horizon, self._turns = self._now + DAY, 0
+
     def _run_once(self) -> None:
         """Run what is ready; advance the clock first when nothing is."""
         if self._breach is not None:
             raise self._breach
-        if not self._ready and not self._stopping:
+        ready = self._ready
+        if not ready and not self._stopping:
             self._advance()
-        due = self.timers.due(self._now)
         self._turns += 1
         if self._turns > TURNS_WITHOUT_TIME:
             raise self._deadlock(f"virtual time stands still at {self._now:.6f} s")
-        self._ready += due
-        if len(self._ready) > 1:
+        self.timers.take_due(self._now, ready)
+        if len(ready) > 1:
             self._run_ready()
-        elif self._ready and not (handle := self._ready.popleft()).cancelled():
-            self._run_handle(handle)  # most turns: one frame arrives, or one task goes on
+        elif ready and not (handle := ready.popleft())._cancelled:
+            self._step(handle)  # most turns: one frame arrives, or one task goes on
 
     def _advance(self) -> None:
         when = self.timers.next()
@@ -208,22 +230,21 @@ class SimLoop(asyncio.BaseEventLoop):
                 plain = type(handle) is SimTimer or not self._permute
                 if not plain and stepped_task(handle) is not None:
                     steps.append(handle)
-                elif not handle.cancelled():
-                    self._run_handle(handle)
+                elif not handle._cancelled:
+                    self._step(handle)
             if len(steps) > 1:
                 steps.sort(key=step_number)
                 self._sched.shuffle(steps)
             steps.reverse()
             while steps:
-                self._run_handle(steps.pop())
+                self._step(steps.pop())
         finally:  # an interrupt ends this turn early; what is left belongs to the next
             ready.extendleft(steps)
 
-    def _run_handle(self, handle: asyncio.Handle) -> None:
-        if self.trace is not None:
-            task = stepped_task(handle)
-            if task is not None:
-                self.trace.append((self._now, task.get_name(), task.label))
+    def _traced_step(self, handle: asyncio.Handle) -> None:
+        task = stepped_task(handle)
+        if task is not None and self.trace is not None:
+            self.trace.append((self._now, task.get_name(), task.label))
         handle._run()
 
     def _deadlock(self, problem: str) -> SimDeadlock:
@@ -257,44 +278,11 @@ def run_sim(
     loop = SimLoop(seed, permute=permute, horizon=horizon, trace=trace)
     try:
         result = loop.run_until_complete(_call(main))
-        _check_end(loop)
+        check_end(loop)
         return result
     finally:
-        _wind_down(loop)
+        wind_down(loop)
 
 
 async def _call(main: Callable[[], Awaitable[T]]) -> T:
     return await main()
-
-
-def _check_end(loop: SimLoop) -> None:
-    left = loop.pending_tasks()
-    if left:
-        raise LocalProtocolError(
-            f"seed {loop.seed}: {len(left)} tasks are left at the end:\n{describe_tasks(left)}"
-        )
-    if loop.unhandled:
-        first = loop.unhandled[0]
-        cause = first.get("exception")
-        raise LocalProtocolError(
-            f"seed {loop.seed}: {len(loop.unhandled)} exceptions were not handled,"
-            f" the first: {first['message']} ({cause!r})"
-        ) from cause
-
-
-def _wind_down(loop: SimLoop) -> None:
-    """Cancel what is left, in a fixed order, and close; the error on its way out matters more."""
-    loop.horizon, loop._turns = loop.time() + DAY, 0
-    left = loop.pending_tasks()
-    try:
-        with suppress(SimDeadlock, SystemExit, KeyboardInterrupt):
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        for task in left:
-            if task.done() and not task.cancelled():
-                task.exception()  # taken note of, so that asyncio does not log it
-        loop.close()

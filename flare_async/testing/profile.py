@@ -66,7 +66,7 @@ class Course:
         """Return the seconds that a frame of so many bytes travels, drawn anew for each."""
         seconds = self.latency
         if self.jitter:
-            seconds += dice.expovariate(1.0) * self.jitter
+            seconds -= math.log(1.0 - dice.random()) * self.jitter  # what expovariate(1) does
         if self.loss:
             kept = (1.0 - self.loss) ** -(-nbytes // PACKET_BYTES)
             pause = 2.0 * self.latency

@@ -54,7 +54,7 @@ class ProfileLink:
     @property
     def writable(self) -> bool:
         """Whether the system would take another frame."""
-        return not self._ended and self._lane.pending <= WRITE_BYTES
+        return not self._ended and self._lane.takes(WRITE_BYTES)
 
     @property
     def pending(self) -> int:
@@ -96,7 +96,7 @@ class ProfileLink:
         finally:
             self.abort()
 
-    def arrived(self, frames: list[Frame]) -> None:
+    def arrived(self, frames: Sequence[Frame]) -> None:
         """Push frames into the session."""
         if self._receiver is not None:
             self._receiver.receive(frames)
