@@ -11,7 +11,7 @@ from contextlib import contextmanager
 __all__ = ["calm_collector", "new_loop", "spare_collector"]
 
 YOUNG_OBJECTS = 50_000  # between two collections; the default 700 is for programs with few objects
-BESIDE_A_HOST = YOUNG_OBJECTS + 1  # the same, where freezing is the host's business
+BESIDE_A_HOST = YOUNG_OBJECTS - 1  # as many, where freezing is the host's business
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -24,19 +24,20 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 @contextmanager
-def calm_collector() -> Iterator[None]:
+def calm_collector(young: int = YOUNG_OBJECTS) -> Iterator[None]:
     """Let the garbage collector look less often, and not at what exists already.
 
     Thousands of sessions are long-lived objects: looking through all of them again and again took
     a quarter of a simulation with 1,000 sites. Restored at the end; only for a run that has its
-    process to itself, because what is garbage among the older objects waits until then. A host that
-    has frozen objects itself keeps them so: then nothing is frozen here, as it could not be let go
-    of without the host's.
+    process to itself, because what is garbage among the older objects waits until then. More
+    ``young`` objects between two collections suit who runs no code but ours, which leaves few
+    cycles: they may hold anything. A host that has frozen objects itself keeps them so: then
+    nothing is frozen here, as it could not be let go of without the host's.
     """
     before, free = gc.get_threshold(), gc.get_freeze_count() == 0
     if free:
         gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS if free else BESIDE_A_HOST, *before[1:])
+    gc.set_threshold(young if free else BESIDE_A_HOST, *before[1:])
     try:
         yield
     finally:
@@ -50,5 +51,5 @@ def spare_collector() -> None:
 
     Does nothing outside of ``calm_collector``, or where a host freezes.
     """
-    if gc.get_threshold()[0] == YOUNG_OBJECTS:
+    if gc.get_threshold()[0] >= YOUNG_OBJECTS:
         gc.freeze()

@@ -84,10 +84,10 @@ class Pump:
 
     def flush(self) -> None:
         """Send what may be sent now; never blocks."""
-        if self._flushing or self._ended:
+        link, machine = self._link, self._machine
+        if self._flushing or self._ended or not machine.has_frames:
             return
         self._flushing = True
-        link, machine = self._link, self._machine
         try:
             while link.writable and self._sent < self._turn:
                 frames = machine.frames_to_send(self._turn)
@@ -98,10 +98,9 @@ class Pump:
                     if self._turn < sys.maxsize:
                         self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
                 link.send_soon(frames)
-                if self._turn == sys.maxsize:  # nothing is left
+                if self._turn == sys.maxsize or not machine.has_frames:  # nothing is left
                     return
-            if machine.has_frames:
-                self._go_on_later()
+            self._go_on_later()
         finally:
             self._flushing = False
 

@@ -71,10 +71,10 @@ class Lane:
         "_from",
         "_landing",
         "_last",
-        "_queued",
         "_rate",
         "_timer",
         "_to",
+        "queued",
         "reader",
     )
 
@@ -89,7 +89,7 @@ class Lane:
         self._rate = min(ends[0].rate_out, course.rate)
         self._free = 0.0
         self._last = 0.0
-        self._queued = 0  # of ``_departures``: as many as are pending, or more
+        self.queued = 0  # as many as are pending, or more: who has left is found out late
         self._departures: deque[tuple[float, int]] = deque()
         self._arrivals: deque[tuple[float, int, Frame | None]] = deque()
         self._landing: deque[tuple[float, Frame | None]] | None = None
@@ -102,12 +102,8 @@ class Lane:
         if departures:
             now = self._clock.now()
             while departures and departures[0][0] <= now:
-                self._queued -= departures.popleft()[1]
-        return self._queued
-
-    def takes(self, nbytes: int) -> bool:
-        """Tell whether no more than so many bytes are pending."""
-        return self._queued <= nbytes or self.pending <= nbytes
+                self.queued -= departures.popleft()[1]
+        return self.queued
 
     def clears(self, nbytes: int) -> float:
         """Return when no more than so many bytes will be pending."""
@@ -146,7 +142,7 @@ class Lane:
         self.reader = self._landing = None
         self._departures.clear()
         self._arrivals.clear()
-        self._queued = 0
+        self.queued = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,9 +160,9 @@ class Lane:
         if leaves > now:
             departures = self._departures
             while departures and departures[0][0] <= now:
-                self._queued -= departures.popleft()[1]
+                self.queued -= departures.popleft()[1]
             departures.append((leaves, size))
-            self._queued += size
+            self.queued += size
         arrives = leaves + self._course.delay(size, self._dice)
         if arrives > self._last:  # never before the one ahead
             self._last = arrives

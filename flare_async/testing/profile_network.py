@@ -54,7 +54,8 @@ class ProfileLink:
     @property
     def writable(self) -> bool:
         """Whether the system would take another frame."""
-        return not self._ended and self._lane.takes(WRITE_BYTES)
+        lane, most = self._lane, WRITE_BYTES
+        return not self._ended and (lane.queued <= most or lane.pending <= most)
 
     @property
     def pending(self) -> int:
