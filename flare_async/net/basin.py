@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -37,7 +36,7 @@ class Basin:
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
-        self._places: deque[_Place] = deque()
+        self._places: list[_Place] = []  # few, and there are thousands of splices
 
     def room(self, offset: int, length: int) -> memoryview | None:
         """Return memory for bytes from ``offset`` on, for the first of them at least, or None."""
@@ -60,4 +59,4 @@ class Basin:
     def acknowledged(self, upto: int) -> None:
         """Free what the far reader has."""
         while self._places and self._places[0].end <= upto:
-            self._buffers.give(self._places.popleft().view)
+            self._buffers.give(self._places.pop(0).view)

@@ -143,8 +143,12 @@ class Pump:
             finally:
                 self._disarm()
             self.flush()
-            if not self._ended and (self._link.writable or not self._machine.has_frames):
+            if self._idle:
                 await self._park()
+
+    @property
+    def _idle(self) -> bool:
+        return not self._ended and (self._link.writable or not self._machine.has_frames)
 
     async def _park(self) -> None:
         self._parked = asyncio.get_running_loop().create_future()

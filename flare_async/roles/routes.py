@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
@@ -54,15 +53,22 @@ class Route:
         """
         if self.ended:
             raise self.error or LinkLost(self.peer, f"{self.via.peer} is gone")
-        given = options or DEFAULT_OPTIONS
-        hops = given.hops or HOPS
-        options = dataclasses.replace(given, destination=self.peer, hops=hops)
-        channel = self.via.open(topic, header, options, behind)
+        channel = self.via.open(topic, header, self._options(options or DEFAULT_OPTIONS), behind)
         channel.origin = self.peer  # in errors: the other side is the site, not who passes it on
         if self._opened is None:
             self._opened = WeakValueDictionary()
         self._opened[channel.id] = channel
         return channel
+
+    def _options(self, given: OpenOptions) -> OpenOptions:
+        return OpenOptions(  # ``replace`` takes four times as long
+            window=given.window,
+            end=given.end,
+            urgent=given.urgent,
+            leased=given.leased,
+            destination=self.peer,
+            hops=given.hops or HOPS,
+        )
 
     def end(self, reason: str) -> None:
         """Fail the route's channels; harmless more than once."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Protocol
+from typing import Final, TypeAlias, cast
 
 from flare_async.ports import Clock, Timer
 from flare_async.testing.profile import Course
@@ -22,10 +22,14 @@ from flare_async.wire.codec import encode
 from flare_async.wire.frames import Ack, Data, Frame
 from flare_async.wire.head import HEAD_BYTES, body_bytes
 
-__all__ = ["Host", "Lane", "LaneReader", "frame_size"]
+__all__ = ["Host", "Lane", "frame_size"]
 
 ACK_BYTES: Final = len(encode(Ack(1, 0, 0))[0])
 SMALL: Final = 1500  # a packet: systems take turns between links, so it waits for no other
+
+
+# When it arrives, its bytes, itself or the end, when it leaves.
+Flight: TypeAlias = tuple[float, int, Frame | None, float]
 
 
 @dataclass(slots=True, eq=False)
@@ -48,40 +52,34 @@ class Host:
     payload_in: int = 0
 
 
-class LaneReader(Protocol):
-    """The receiving end."""
-
-    def arrived(self, frames: Sequence[Frame]) -> None:
-        """Take frames, in order."""
-
-    def ended(self) -> None:
-        """Take the end, once, after the last frame."""
-
-
 class Lane:
-    """Frames from one host to another; ``pending`` are the bytes that have not left yet."""
+    """Frames from one host to another.
+
+    ``sent`` are the bytes that were handed over and have not arrived; no more than these are
+    ``pending``, which have not left.
+    """
 
     __slots__ = (
         "_arrivals",
         "_clock",
         "_course",
-        "_departures",
         "_dice",
+        "_end",
         "_free",
         "_from",
         "_landing",
         "_last",
         "_rate",
+        "_receive",
         "_timer",
         "_to",
-        "queued",
-        "reader",
+        "sent",
     )
 
     def __init__(
         self, clock: Clock, dice: random.Random, course: Course, ends: tuple[Host, Host]
     ) -> None:
-        self.reader: LaneReader | None = None
+        self.sent = 0
         self._clock = clock
         self._dice = dice
         self._course = course
@@ -89,41 +87,45 @@ class Lane:
         self._rate = min(ends[0].rate_out, course.rate)
         self._free = 0.0
         self._last = 0.0
-        self.queued = 0  # as many as are pending, or more: who has left is found out late
-        self._departures: deque[tuple[float, int]] = deque()
-        self._arrivals: deque[tuple[float, int, Frame | None]] = deque()
+        # A list and not a deque: there are twice as many as links, and most have a frame or none.
+        self._arrivals: list[Flight] = []
         self._landing: deque[tuple[float, Frame | None]] | None = None
         self._timer: Timer | None = None
+        self._receive: Callable[[list[Frame]], None] | None = None
+        self._end: Callable[[], None] | None = None
 
     @property
     def pending(self) -> int:
         """Bytes that have not left yet."""
-        departures = self._departures
-        if departures:
-            now = self._clock.now()
-            while departures and departures[0][0] <= now:
-                self.queued -= departures.popleft()[1]
-        return self.queued
+        now, waiting = self._clock.now(), 0
+        for _, size, _, leaves in reversed(self._arrivals):
+            if leaves <= now:
+                break
+            waiting += size
+        return waiting
 
     def clears(self, nbytes: int) -> float:
         """Return when no more than so many bytes will be pending."""
-        left, last = self.pending, self._clock.now()
-        for when, size in self._departures:
+        left, now = self.pending, self._clock.now()
+        last = now
+        for _, size, _, leaves in self._arrivals:
             if left <= nbytes:
                 break
-            left, last = left - size, when
+            if leaves > now:
+                left, last = left - size, leaves
         return last
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Take frames on their way."""
-        now, host = self._clock.now(), self._from
+        now, host, total = self._clock.now(), self._from, 0
         for frame in frames:
             size = frame_size(frame)
-            host.frames_out += 1
-            host.bytes_out += size
+            total += size
             if type(frame) is Data:
                 host.payload_out += len(frame.payload)
             self._depart(now, size, frame)
+        host.frames_out += len(frames)
+        host.bytes_out += total
         if self._timer is None:
             self._expect()
 
@@ -132,17 +134,16 @@ class Lane:
         self._depart(self._clock.now(), 0, None)
         self._expect()
 
-    def read(self, reader: LaneReader) -> None:
-        """Deliver from now on to ``reader``."""
-        self.reader = reader
+    def read(self, receive: Callable[[list[Frame]], None], end: Callable[[], None]) -> None:
+        """Give frames to ``receive`` from now on, in order, and call ``end`` after the last."""
+        self._receive, self._end = receive, end
         self._expect()
 
     def drop(self) -> None:
         """Deliver nothing any more."""
-        self.reader = self._landing = None
-        self._departures.clear()
+        self._receive = self._end = self._landing = None
         self._arrivals.clear()
-        self.queued = 0
+        self.sent = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -157,19 +158,14 @@ class Lane:
             if self._free > leaves:
                 leaves = self._free
             self._free = leaves = leaves + size / rate
-        if leaves > now:
-            departures = self._departures
-            while departures and departures[0][0] <= now:
-                self.queued -= departures.popleft()[1]
-            departures.append((leaves, size))
-            self.queued += size
         arrives = leaves + self._course.delay(size, self._dice)
         if arrives > self._last:  # never before the one ahead
             self._last = arrives
-        self._arrivals.append((self._last, size, frame))
+        self.sent += size
+        self._arrivals.append((self._last, size, frame, leaves))
 
     def _expect(self) -> None:
-        if self._timer is not None or self.reader is None:
+        if self._timer is not None or self._receive is None:
             return
         when = self._arrivals[0][0] if self._arrivals else inf
         if self._landing and self._landing[0][0] < when:
@@ -179,45 +175,48 @@ class Lane:
 
     def _arrive(self) -> None:
         self._timer = None
-        now, arrivals = self._clock.now(), self._arrivals
+        now, arrivals, host = self._clock.now(), self._arrivals, self._to
         here: list[Frame | None] = []
         while arrivals and arrivals[0][0] <= now:
-            _, size, frame = arrivals.popleft()
-            if self._lands(now, size, frame):
+            _, size, frame, _ = arrivals.pop(0)
+            self.sent -= size
+            host.frames_in += 1
+            host.bytes_in += size
+            if type(frame) is Data:
+                host.payload_in += len(frame.payload)
+            bounded = self._landing or (size > SMALL and host.rate_in < inf)
+            if not (bounded and self._waits(now, size, frame)):
                 here.append(frame)
-        if self._landing:
-            while self._landing and self._landing[0][0] <= now:
-                here.append(self._landing.popleft()[1])
+        while self._landing and self._landing[0][0] <= now:
+            here.append(self._landing.popleft()[1])
         if arrivals or self._landing:
             self._expect()
         if here:
             self._deliver(here)
 
-    def _lands(self, now: float, size: int, frame: Frame | None) -> bool:
-        """Count what has arrived; tell whether it is in, or waits until the host's port is free."""
+    def _waits(self, now: float, size: int, frame: Frame | None) -> bool:
+        """Let a frame wait until the host's port is free; tell whether it has to.
+
+        What finds the port free has come through it while it arrived.
+        """
         host = self._to
-        host.frames_in += 1
-        host.bytes_in += size
-        if type(frame) is Data:
-            host.payload_in += len(frame.payload)
-        if host.rate_in == inf or not (size > SMALL or self._landing):
-            return True
-        # What finds the port free has come through it while it arrived.
         begins = host.free_in if host.free_in > now else now
         host.free_in = begins + size / host.rate_in
-        if begins > now or self._landing:
-            if self._landing is None:
-                self._landing = deque()
-            self._landing.append((begins, frame))
+        if begins == now and not self._landing:
             return False
+        if self._landing is None:
+            self._landing = deque()
+        self._landing.append((begins, frame))
         return True
 
     def _deliver(self, frames: list[Frame | None]) -> None:
-        whole = [frame for frame in frames if frame is not None]
-        if whole and self.reader is not None:
-            self.reader.arrived(whole)
-        if len(whole) < len(frames) and self.reader is not None:
-            self.reader.ended()
+        ended = frames[-1] is None  # nothing was sent behind the end
+        while frames and frames[-1] is None:
+            frames.pop()
+        if frames and self._receive is not None:
+            self._receive(cast("list[Frame]", frames))
+        if ended and self._end is not None:
+            self._end()
 
 
 def frame_size(frame: Frame) -> int:

@@ -58,6 +58,8 @@ class SimLoop(asyncio.BaseEventLoop):
     step, or a ``HashedTrace``. ``horizon`` is the virtual second that the clock may not pass.
     """
 
+    _closed: bool
+    _debug: bool
     _ready: deque[asyncio.Handle]
     _stopping: bool
     _thread_id: int | None
@@ -133,9 +135,9 @@ class SimLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """Call at the next turn, behind what is ready."""
-        if self.get_debug():
+        if self._debug:
             return super().call_soon(callback, *args, context=context)
-        if self.is_closed():
+        if self._closed:
             raise RuntimeError("Event loop is closed")
         handle = SimHandle(callback, args, self, context)
         self._ready.append(handle)
@@ -168,7 +170,7 @@ class SimLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call at a virtual second; those of the same second are called in this order."""
-        if self.is_closed():
+        if self._closed:
             raise RuntimeError("Event loop is closed")
         timer = SimTimer(when, callback, args, self, context)
         self.timers.add(timer)

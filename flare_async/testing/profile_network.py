@@ -46,6 +46,7 @@ class ProfileLink:
         self._peer: ProfileLink = self
         self._receiver: LinkReceiver | None = None
         self._ended = False
+        self._full = False
         self._waiters = Waiters()
 
     def __repr__(self) -> str:
@@ -53,9 +54,10 @@ class ProfileLink:
 
     @property
     def writable(self) -> bool:
-        """Whether the system would take another frame."""
-        lane, most = self._lane, WRITE_BYTES
-        return not self._ended and (lane.queued <= most or lane.pending <= most)
+        """Whether the system would take another frame; once full, not before half has left."""
+        lane, most = self._lane, WRITE_BYTES // 2 if self._full else WRITE_BYTES
+        self._full = not (lane.sent <= most or lane.pending <= most)
+        return not (self._full or self._ended)
 
     @property
     def pending(self) -> int:
@@ -73,7 +75,7 @@ class ProfileLink:
             receiver.lost(None)
             return
         self._receiver = receiver
-        self._peer._lane.read(self)
+        self._peer._lane.read(receiver.receive, self._hang_up)
 
     def send_soon(self, frames: Sequence[Frame]) -> None:
         """Hand frames over; dropped when the link has ended."""
@@ -97,13 +99,7 @@ class ProfileLink:
         finally:
             self.abort()
 
-    def arrived(self, frames: Sequence[Frame]) -> None:
-        """Push frames into the session."""
-        if self._receiver is not None:
-            self._receiver.receive(frames)
-
-    def ended(self) -> None:
-        """Take the end of what the other end has sent."""
+    def _hang_up(self) -> None:
         self._end(None)
 
     async def _wait_pending(self, nbytes: int) -> None:

@@ -21,7 +21,7 @@ from flare_async.testing.trace import HashedTrace
 
 __all__ = ["play_virtual"]
 
-YOUNG_OF_SIZES: Final = 2_000_000  # a tenth of the time went into looking through what lives on
+YOUNG_OF_SIZES: Final = 10_000_000  # a tenth of the time went into looking through what lives on
 
 
 def play_virtual(recipe: Recipe, setting: VirtualSetting) -> VirtualRun:
