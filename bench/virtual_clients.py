@@ -3,7 +3,9 @@
 Run as ``python -m bench.virtual_clients``; two rounds of 10,000 clients over 20 relays by default.
 All frames, credits and acknowledgements pass through sessions, channels, transfers and relays; no
 byte is copied, hashed or added. Beside the wall time stands the time of the processor, which others
-who use the machine lengthen less. The trace hash has to be the same at every run of a seed.
+who use the machine lengthen less. The trace hash has to be the same at every run of a seed:
+``--hash-seeds 0 1 77`` plays the case in a process with each of these as ``PYTHONHASHSEED`` and
+ends with 1 if a hash is another one.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.hash_seeds import TRACE, compared
 from bench.table import Report, Row
 from flare_async.jobs.measure import peak_rss_mb
 from flare_async.limits import KIB, MIB, Limits
@@ -93,11 +96,11 @@ def rows_of(case: Case, run: VirtualRun, wall: float, cpu: float) -> list[Row]:
         Row(name, "virtual time", run.seconds, "s"),
         Row(name, "virtual seconds a second", run.seconds / wall),
     ]
-    return [*rows, Row(name, f"trace {run.trace_hash[:16]}", run.history.rounds[-1].arrived)]
+    return [*rows, Row(name, f"{TRACE}{run.trace_hash[:16]}", run.history.rounds[-1].arrived)]
 
 
-def main() -> None:
-    """Play one case and print its figures."""
+def main() -> int:
+    """Play one case and print its figures; return 1 if hash seeds change its trace."""
     parser = argparse.ArgumentParser(description="What a virtual client costs.")
     default = Case()
     for name in ("clients", "rounds", "relays", "nbytes", "frame_bytes", "seed"):
@@ -106,12 +109,19 @@ def main() -> None:
     parser.add_argument("--network", default=default.network)
     modes = ["splice", "cache", "reduce"]
     parser.add_argument("--relay-mode", choices=modes, default=default.relay_mode)
+    parser.add_argument("--hash-seeds", type=int, nargs="+", metavar="SEED", default=[])
     parser.add_argument("--json", action="store_true")
     given = vars(parser.parse_args(sys.argv[1:]))
-    as_json = given.pop("json")
-    case = Case(**given)
-    Report("virtual_clients", rows_of(case, *play_case(case))).show(as_json=as_json)
+    as_json, seeds = given.pop("json"), given.pop("hash_seeds")
+    if seeds:
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+        rows = compared("bench.virtual_clients", flags, seeds)
+    else:
+        case = Case(**given)
+        rows = rows_of(case, *play_case(case))
+    Report("virtual_clients", rows).show(as_json=as_json)
+    return int(bool(seeds) and not all(row.value for row in rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

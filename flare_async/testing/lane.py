@@ -155,12 +155,10 @@ class Lane:
                 leaves = host.free_out
             host.free_out = leaves + size / host.rate_out
         if rate < inf:
-            if self._free > leaves:
-                leaves = self._free
+            leaves = max(leaves, self._free)
             self._free = leaves = leaves + size / rate
         arrives = leaves + self._course.delay(size, self._dice)
-        if arrives > self._last:  # never before the one ahead
-            self._last = arrives
+        self._last = max(self._last, arrives)
         self.sent += size
         self._arrivals.append((self._last, size, frame, leaves))
 
@@ -200,7 +198,7 @@ class Lane:
         What finds the port free has come through it while it arrived.
         """
         host = self._to
-        begins = host.free_in if host.free_in > now else now
+        begins = max(now, host.free_in)
         host.free_in = begins + size / host.rate_in
         if begins == now and not self._landing:
             return False
