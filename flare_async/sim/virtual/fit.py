@@ -19,6 +19,7 @@ from statistics import median
 from typing import Final
 
 from flare_async.errors import ConfigError, WorkspaceError
+from flare_async.limits import Limits
 from flare_async.sim.virtual.whatif import percentile
 from flare_async.testing.profile import Line, Profile
 from flare_async.testing.spread import Spread
@@ -26,8 +27,8 @@ from flare_async.testing.spread import Spread
 __all__ = ["Fitted", "fit_network"]
 
 HISTORY: Final = "history.jsonl"
-ROUND_TRIPS: Final = 3  # of a task: the offer and its pull, the result and its pull, the receipts
-FIRST_TRIPS: Final = 4  # of a site's first one, which asks for the model's layout as well
+CARRIED: Final = Limits().carried_bytes  # up to here tensors follow their task and their result
+TRIPS_OF_PULLS: Final = 3  # of a task: the offer and its pull, the result and its pull, the receipt
 LEAST_SECONDS: Final = 1e-6
 
 
@@ -57,14 +58,14 @@ def fit_network(folder: Path, *, latency: float = 0.0) -> Fitted:
         trained = number(site, "train_seconds")
         seconds = number(site, "ended") - number(site, "started") - trained
         name = str(site.get("site"))
-        seconds -= 2 * (ROUND_TRIPS if name in began else FIRST_TRIPS) * latency
+        seconds -= 2 * round_trips(site, first=name not in began) * latency
         began.add(name)
         if nbytes and seconds > LEAST_SECONDS:
             rates[name].append(nbytes / seconds)
             training[name].append(trained)
     if not rates:
         problem = "no task has moved a model and taken longer than its training"
-        trips = f" and {ROUND_TRIPS} round trips of {2 * latency:g} s" if latency else ""
+        trips = f" and its round trips of {2 * latency:g} s" if latency else ""
         hint = "give half of a ping as latency" if latency else ""
         raise ConfigError("run", str(folder), problem + trips, hint)
     bandwidth = spread_of([median(each) for each in rates.values()], 5)
@@ -72,6 +73,12 @@ def fit_network(folder: Path, *, latency: float = 0.0) -> Fitted:
     seconds_of = spread_of([median(each) for each in training.values()], 95)
     tasks = sum(map(len, rates.values()))
     return Fitted(Profile(folder.name, line, line), seconds_of, len(rates), tasks)
+
+
+def round_trips(task: Mapping[str, object], *, first: bool) -> int:
+    """Return how often a task went there and back; a site's ``first`` asks for the layout, too."""
+    largest = max(number(task, "bytes_down"), number(task, "bytes_up"))
+    return (1 if largest <= CARRIED else TRIPS_OF_PULLS) + first
 
 
 def tasks_of(folder: Path) -> Iterator[Mapping[str, object]]:

@@ -223,7 +223,7 @@ def test_a_fitted_network_is_the_one_that_was(tmp_path):
 
 @pytest.mark.parametrize(("rounds", "nbytes"), [(1, 100_000), (2, 100_000), (2, MEGABYTE)])
 def test_round_trips_are_no_part_of_a_fitted_bandwidth(tmp_path, rounds, nbytes):
-    """A task is three round trips, a site's first one four, and what the line takes for bytes."""
+    """A small model is one and a large one three, a site's first task one more."""
     line = Line(Spread.constant(0.05), Spread.constant(10.0 * MEGABYTE))
     made = setting(3, model_bytes=nbytes)
     run = play_virtual(
