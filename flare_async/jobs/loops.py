@@ -46,10 +46,20 @@ def calm_collector(young: int = YOUNG_OBJECTS) -> Iterator[None]:
             gc.unfreeze()
 
 
-def spare_collector() -> None:
-    """Let a calm collector not look at what exists by now, such as thousands of sessions.
+@contextmanager
+def spare_collector() -> Iterator[None]:
+    """Let a calm collector not look at all at what comes to be in the block, here or later.
 
-    Does nothing outside of ``calm_collector``, or where a host freezes.
+    It is for thousands of sessions, which are no garbage for as long as the run lasts. Does nothing
+    outside of ``calm_collector``, or where a host freezes.
     """
-    if gc.get_threshold()[0] >= YOUNG_OBJECTS:
+    before = gc.get_threshold()
+    if before[0] < YOUNG_OBJECTS:
+        yield
+        return
+    gc.set_threshold(0)
+    try:
+        yield
+    finally:
         gc.freeze()
+        gc.set_threshold(*before)

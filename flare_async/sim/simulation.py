@@ -117,22 +117,27 @@ class Simulation:
                         tree.relay_bytes = self._ports.relay_bytes
                         self._ports.begun(tree)
                     await tree.grow(real)
-                    rounds = self._rounds(crew, lambda _: None)  # of sites with each other
-                    for index, site in enumerate(env.sites):
-                        member = crew.of(site)
-                        worker = self._worker(site, index, member.spawner, random)
-                        desk = self._recipe.desk(self._desk_setting(site, member.gate, rounds))
-                        client = Client(tree.seen_by(site), site, worker, member.gate, desk=desk)
-                        self._clients[site] = client
-                        context.tasks.start_soon(tree.serve, client, name=site)
-                        if by_name is None and index % CROWD == CROWD - 1:
-                            await caught_up(server, index + 1 - CROWD)
-                    present = await self._begin(server)
-                    spare_collector()
+                    with spare_collector():
+                        await self._populate(tree, crew, server)
+                        present = await self._begin(server)
                     await self._coordinate(server, present, crew)
                 if self._ports is not None:
                     server.end_sessions(0, "done")
                     await tree.ended(self._limits.shutdown_timeout)
+
+    async def _populate(self, tree: Tree, crew: AnyCrew, server: Server) -> None:
+        env, context = self._env, server.context
+        crowds = self._ports is None and not env.faults
+        rounds = self._rounds(crew, lambda _: None)  # of sites with each other
+        for index, site in enumerate(env.sites):
+            member = crew.of(site)
+            worker = self._worker(site, index, member.spawner, context.random)
+            desk = self._recipe.desk(self._desk_setting(site, member.gate, rounds))
+            client = Client(tree.seen_by(site), site, worker, member.gate, desk=desk)
+            self._clients[site] = client
+            context.tasks.start_soon(tree.serve, client, name=site)
+            if crowds and index % CROWD == CROWD - 1:
+                await caught_up(server, index + 1 - CROWD)
 
     def _plan(self, crew: AnyCrew) -> None:
         """Compute, tell and check what the run will hold. Raises ResourceLimit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from flare_async.jobs.jobfile import load_job_file
 from flare_async.jobs.site import SiteInfo
 from flare_async.jobs.spawners import ProcessSpawner
 from flare_async.jobs.training import TrainTask
-from flare_async.jobs.work import Work
+from flare_async.jobs.work import JOB_MODULE, Work
 from flare_async.transfer.tensors import TensorSet
 from tests.jobs import dying_code
 
@@ -50,8 +51,12 @@ async def test_a_worker_that_dies_at_work_costs_one_retried_task(tmp_path, stage
     assert {one.tensors.model_digest() for one in outcomes} == {AFTER.model_digest()}
 
 
-async def test_a_worker_that_dies_while_it_loads_the_file_costs_one_retried_task(tmp_path):
+async def test_a_worker_that_dies_while_it_loads_the_file_costs_one_retried_task(
+    tmp_path, monkeypatch
+):
     """The next one loads it again."""
+    monkeypatch.setitem(sys.modules, JOB_MODULE, None)  # loaded here too, and undone at the end
+    del sys.modules[JOB_MODULE]
     mark, job = tmp_path / "mark", tmp_path / "job.py"
     job.write_text(
         f"import sys\nfrom pathlib import Path\nfrom tests.jobs.dying_code import die\n"

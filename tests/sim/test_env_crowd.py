@@ -32,12 +32,15 @@ def test_more_sites_than_a_crowd_all_take_part(tmp_path):
 
 def test_a_calm_collector_spares_what_exists_and_another_one_is_left_alone():
     """Only a process that the run has to itself is treated so, and only until its end."""
-    spare_collector()
+    with spare_collector():
+        assert gc.get_threshold()[0] > 0
     before = gc.get_freeze_count()
     with calm_collector():
-        kept = [[] for _ in range(1000)]
         frozen = gc.get_freeze_count()
-        spare_collector()
+        with spare_collector():
+            assert gc.get_threshold()[0] == 0
+            kept = [[] for _ in range(1000)]
+        assert gc.get_threshold()[0] > 0
         assert gc.get_freeze_count() >= frozen + len(kept)
     assert gc.get_freeze_count() <= before
 
@@ -48,8 +51,8 @@ def test_what_a_host_has_frozen_stays_frozen_and_nothing_of_the_run_does():
     try:
         frozen = gc.get_freeze_count()
         with calm_collector():
-            kept = [[] for _ in range(1000)]
-            spare_collector()
+            with spare_collector():
+                kept = [[] for _ in range(1000)]
         assert len(kept) == 1000
         assert 0 < gc.get_freeze_count() <= frozen
     finally:
