@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from flare_async.ports import Timer
 
 __all__ = ["LoopClock"]
+
+
+class Now(Protocol):
+    """Tells the time."""
+
+    def __call__(self) -> float:
+        """Return monotonic seconds."""
 
 
 class LoopClock:
@@ -26,7 +34,7 @@ class LoopClock:
         # uvloop tells the time of its last turn, in whole milliseconds of the same clock.
         ticks = type(self._loop).__module__.startswith("uvloop")
         # Asked for twenty times a client-round: a method around it would double what it costs.
-        self.now: Callable[[], float] = time.monotonic if ticks else self._loop.time
+        self.now: Now = time.monotonic if ticks else self._loop.time
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` on the loop at ``when``; the handle cancels it."""

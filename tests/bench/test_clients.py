@@ -6,7 +6,7 @@ from bench.clients import floor_us
 from tests.bench.test_benches import compared, rows_of, value_of
 
 
-def test_a_client_round_takes_ten_frames_three_acknowledgements_and_less_than_a_task() -> None:
+def test_a_client_round_takes_six_frames_one_acknowledgement_and_less_than_a_task() -> None:
     """The same over memory and over tcp: what is simulated is what real sites run."""
     rows = rows_of("bench.clients", "--clients", "20", "--rounds", "2", "--size", "1KB")
     counts = {"frames a client-round", "ACKs a client-round", "tasks a client-round"}

@@ -50,9 +50,8 @@ def test_what_a_host_has_frozen_stays_frozen_and_nothing_of_the_run_does():
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with calm_collector():
-            with spare_collector():
-                kept = [[] for _ in range(1000)]
+        with calm_collector(), spare_collector():
+            kept = [[] for _ in range(1000)]
         assert len(kept) == 1000
         assert 0 < gc.get_freeze_count() <= frozen
     finally:
