@@ -12,7 +12,7 @@ from flare_async.sim.dataset import split_digits
 __all__ = ["network", "train"]
 
 ALPHA = 10.0  # 100 sites share 1,800 images: were they less even, some would have none
-STEPS = 24
+STEPS = 36
 
 
 def network() -> nn.Sequential:

@@ -11,8 +11,8 @@ def test_a_client_round_takes_six_frames_one_acknowledgement_and_less_than_a_tas
     rows = rows_of("bench.clients", "--clients", "20", "--rounds", "2", "--size", "1KB")
     counts = {"frames a client-round", "ACKs a client-round", "tasks a client-round"}
     assert compared(rows, "over tcp") == counts
-    assert round(value_of(rows, "frames a client-round"), 1) <= 10.1
-    assert round(value_of(rows, "ACKs a client-round"), 1) <= 3.1
+    assert round(value_of(rows, "frames a client-round"), 1) <= 6.2
+    assert round(value_of(rows, "ACKs a client-round"), 1) <= 1.2
     assert value_of(rows, "tasks a client-round") < 1
     same = [row["ratio"] for row in rows if row["reference"] == "over tcp"]
     assert [round(float(ratio or 0), 1) for ratio in same] == [1.0, 1.0, 1.0]
