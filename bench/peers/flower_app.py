@@ -72,7 +72,8 @@ def main() -> None:
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
     values = json.loads((Path(options.folder) / "values.json").read_text())
-    ok = values == [0.5 + options.rounds]
+    # Its mean is a sum of weighted float32: with many clients it is right to some digits only.
+    ok = len(values) == 1 and abs(values[0] - 0.5 - options.rounds) < 1e-3
     print(json.dumps({"ok": ok, "values": values}))
     sys.exit(0 if ok else 1)
 
