@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from flare_async.errors import LocalProtocolError
-from flare_async.wire.channel import ChannelState, ChannelStatistics, OpenOptions, check_open
+from flare_async.wire.channel import ChannelStatistics, OpenOptions, check_open
 from flare_async.wire.events import Event
 from flare_async.wire.fields import clean_message
 from flare_async.wire.frames import TRAILER_BYTES, Frame, Goodbye, Open, Ping
@@ -107,7 +107,9 @@ class SessionMachine(Inbound):
             raise LocalProtocolError(
                 f"channel {channel}: a trailer of {len(trailer)} bytes, at most {TRAILER_BYTES}"
             )
-        state = self._table.channels.get(channel) or self._to_send(channel)
+        state = self._table.channels.get(channel)
+        if state is None:
+            raise self._closed(channel)
         for view in views:
             data = view if type(view) is memoryview and view.format == "B" else memoryview(view)
             if data.format != "B" or data.ndim != 1:
@@ -234,17 +236,15 @@ class SessionMachine(Inbound):
         Raises:
             LocalProtocolError: it is not open.
         """
-        state = self._table.local(channel)
+        state = self._table.channels.get(channel)
         if state is None:
-            raise LocalProtocolError(f"channel {channel} is closed")
+            raise self._closed(channel)
         return state.statistics()
 
     def frames_to_send(self, budget: int) -> list[Frame]:
         """Return frames with about ``budget`` bytes of payload, at least one if any is due."""
         return self._outbox.take(budget, self._frame_bytes)
 
-    def _to_send(self, channel: int) -> ChannelState:
-        state = self._table.local(channel)
-        if state is None:
-            raise LocalProtocolError(f"channel {channel} is closed")
-        return state
+    def _closed(self, channel: int) -> LocalProtocolError:
+        self._table.local(channel)  # raises if it was never opened
+        return LocalProtocolError(f"channel {channel} is closed")

@@ -93,3 +93,16 @@ def test_an_answer_lets_go_of_what_was_sent() -> None:
     assert pair.b.statistics(channel).acknowledged == CARRY
     with pytest.raises(LocalProtocolError, match="never opened"):
         pair.b.statistics(channel + 2)
+
+
+def test_an_answer_on_a_channel_that_is_closed_changes_nothing() -> None:
+    """It may have been reset while the answer was on its way."""
+    pair = met()
+    channel = pair.b.open("task", options=URGENT)
+    pair.b.send(channel, bytes(CARRY))
+    pair.b.reset(channel, 1, "not any more")
+    pair.b.answered(channel)
+    with pytest.raises(LocalProtocolError, match="is closed"):
+        pair.b.statistics(channel)
+    with pytest.raises(LocalProtocolError, match="is closed"):
+        pair.b.send(channel, b"more")
