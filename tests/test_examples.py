@@ -38,6 +38,7 @@ def test_the_numpy_example_learns(capsys):
     assert "numpy-fedavg-1 (numpy-fedavg): completed" in capsys.readouterr().out
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 def test_the_torch_example_learns_and_leaves_both_kinds_of_file(capsys):
     """A PyTorch model is kept as safetensors and as a PyTorch file."""

@@ -7,6 +7,7 @@ import pytest
 from bench.scripts import measure
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("external", [False, True])
 def test_every_site_brings_its_updates(external: bool) -> None:

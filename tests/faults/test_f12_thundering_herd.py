@@ -107,6 +107,7 @@ def judge(sim, count):
     assert epochs == [0] * len(CALM)
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 def test_f12_a_thousand_sites_come_back_after_a_restart_without_a_stampede(sim):
     """In no tenth of a second do more than a fifth dial; the issue's 5,000 are a test beside."""

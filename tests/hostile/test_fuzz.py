@@ -46,6 +46,7 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_hundred_thousand_frames_give_typed_errors_only() -> None:

@@ -100,6 +100,7 @@ def test_the_order_of_arrival_changes_no_bit(play, recipe):
     assert len(digests) == 1
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", TRAINS)
 @pytest.mark.parametrize(

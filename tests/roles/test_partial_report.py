@@ -88,6 +88,7 @@ def test_who_tells_of_more_sites_than_there_are_is_stopped():
         report.note(Added((Contributor("b", 0, 1.0), Contributor("c", 0, 1.0))), 2)
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_600_sites_below_one_relay_are_one_sum(sim):

@@ -73,6 +73,7 @@ def wait_for(processes):
     return [process.wait(10) for process in processes]
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_12_processes_below_two_relays_start_and_end_without_two_that_never_answer():

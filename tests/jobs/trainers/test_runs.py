@@ -151,6 +151,7 @@ def test_an_interrupted_program_leaves_nothing(tmp_path, external):
     assert len(below) >= 2 * external
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 def test_torchrun_starts_two_ranks(tmp_path, capfd):
     """Rank 0 exchanges models; both see every round and the end."""

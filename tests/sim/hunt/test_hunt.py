@@ -85,6 +85,7 @@ def test_a_race_is_found_and_replayed(job_file, name, rule):
     assert "first divergence at" in report or "in the plain order" in report
 
 
+@pytest.mark.sweep
 def test_a_deadlock_names_what_waits(job_file):
     """The recipe's own line is in the report."""
     job = Job(job_file("WaitsForAll"), 5)

@@ -109,6 +109,7 @@ def test_drop_outs_are_missing_and_no_quorum_counts_them():
     assert max(arrival.quorum for arrival in found.arrivals) < 1.0
 
 
+@pytest.mark.sweep
 def test_the_size_of_the_model_can_be_another_one():
     """A job is asked about a model that does not exist yet; 1 GB of it takes no memory."""
     found = what_if(recipe(2, num_rounds=1), setting(2, model_bytes=1000 * MEGABYTE))
