@@ -37,7 +37,7 @@ async def bring_model(
 
 def digest_of(held: Offer | None, offer: TaskOffer, session: Session) -> bytes | None:
     """Return the digest of an update that is to follow its result, None for one that is pulled."""
-    if held is None or not 0 < held.ref.nbytes <= offer.takes:
+    if held is None or not 0 < held.ref.nbytes <= min(offer.takes, session.limits.carried_bytes):
         return None
     return carried_digest(held, by_reference=session.link.by_reference)
 
@@ -51,5 +51,5 @@ def send_result(stream: TaskStream, message: TaskResult, held: Offer | None) -> 
     if held is None or message.carried is None:
         stream.post_last(message)
         return
-    views = carried_views(held, stream.channel.peer)
-    stream.channel.send_all([stream.framed(message), *views], last=True)
+    stream.channel.send_all([stream.framed(message), *carried_views(held)], last=True)
+    held.served[stream.channel.peer] += held.ref.nbytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from typing import NoReturn
 
@@ -178,12 +178,17 @@ class Client:
         finally:
             channel.on_failed = None
         if failed is not None:
+            if stream.behind:  # a model that nobody reads would keep the channel open
+                most = min(stream.behind, self.context.limits.carried_bytes)
+                with suppress(FlareError):
+                    await stream.carried(most)
             stream.finish(failed)
 
     async def _attempt(self, stream: TaskStream) -> TaskFailed | None:
         """Do the task; return what to tell the server when it failed and can be told."""
         try:
             offer = self.context.offers.read(stream.channel.header, self.context.limits)
+            stream.behind = 0 if offer.carried is None else offer.model.nbytes
             if not offer.job or not offer.task:
                 self._lack("task" if offer.job else "job")
             await self._work(stream, offer)

@@ -135,9 +135,12 @@ class Exchange:
             options = OpenOptions(urgent=True, window=FIRST_WINDOW + carriage.takes)
             self._setting.options[carriage.takes] = options
         offer = self._setting.offer
-        model = () if carriage.model is None else carried_views(offer, session.peer)
+        model = () if carriage.model is None else carried_views(offer)
         header = self._header(remaining)
-        return TaskStream(session.open(TASK_TOPIC, header, options, behind=model))
+        channel = session.open(TASK_TOPIC, header, options, behind=model)
+        if model:
+            offer.served[session.peer] += offer.ref.nbytes
+        return TaskStream(channel)
 
     def _header(self, remaining: float | None) -> bytes:
         """Return the task as all sites get it; with a deadline each is told what is left of it."""
@@ -233,13 +236,14 @@ class Exchange:
 
     async def _fetch(self, session: Session, ref: TensorRef, sink: TensorSink) -> None:
         downloader = self._setting.server.context.downloader
-        here = self._behind is not None and session.link.by_reference  # and nothing of it is pulled
+        behind, self._behind = self._behind, None  # from here on the sink has it
+        here = behind is not None and session.link.by_reference  # and nothing of it is pulled
         into = None if here else counted(sink)
         try:
-            if self._behind is None:
+            if behind is None:
                 await downloader.fetch(session, ref, into or sink)
             else:
-                await downloader.take(session, ref, into or sink, self._behind)
+                await downloader.take(session, ref, into or sink, behind)
         except FlareError as exc:
             if (lost := self._loss(ref, 0 if into is None else into.got, exc)) is None:
                 raise

@@ -19,12 +19,16 @@ KEPT = 4  # tasks later, a site that works in order has long ended its side of t
 
 
 class TaskStream(Messages[TaskMessage]):
-    """Typed messages of a task's channel; ``finish`` and ``reset`` never raise."""
+    """Typed messages of a task's channel; ``finish`` and ``reset`` never raise.
 
-    __slots__ = ()
+    ``behind`` are the bytes of tensors that follow a message and that nobody has asked for yet.
+    """
+
+    __slots__ = ("behind",)
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel, TASK_SCHEMA)
+        self.behind = 0
 
     @property
     def unread(self) -> bool:
@@ -44,6 +48,7 @@ class TaskStream(Messages[TaskMessage]):
             AckStalled: nothing arrived for ``stall_timeout`` seconds; the channel is reset.
             FlareError: the channel or the link failed.
         """
+        self.behind = 0
         chunks: list[Chunk] = []
         if self._buffer:
             chunks.append(self._buffer[:nbytes])

@@ -49,9 +49,8 @@ def carried_digest(offer: Offer, *, by_reference: bool) -> bytes | None:
     return offer.carried
 
 
-def carried_views(offer: Offer, peer: str) -> list[memoryview]:
-    """Return the tensors to send behind the message that announces them, and count them."""
-    offer.served[peer] += offer.ref.nbytes
+def carried_views(offer: Offer) -> list[memoryview]:
+    """Return the tensors to send behind the message that announces them."""
     tensors = offer.source.tensors if isinstance(offer.source, MemorySource) else {}
     return [tensors[name] for name, size in offer.sizes.items() if size]
 

@@ -128,7 +128,8 @@ class Inbound(Handshake):
         if not length:
             raise RemoteProtocolError("bad_length", f"empty data on channel {channel}")
         state.incoming.arrive(offset, length)
-        if state.urgent and offset + length - state.incoming.consumed > FIRST_WINDOW:
+        unread = offset + length - state.incoming.consumed
+        if state.urgent and unread > FIRST_WINDOW >= unread - length:
             self._check_carried()
         return state
 

@@ -8,7 +8,7 @@ from flare_async.errors import RemoteProtocolError
 from flare_async.limits import MIB, Limits
 from flare_async.roles import exchange
 from flare_async.roles.carriage import Carriage
-from flare_async.roles.carrying import bring_model
+from flare_async.roles.carrying import bring_model, digest_of
 from flare_async.roles.messages import TaskOffer, TaskResult
 from flare_async.roles.stream import TaskStream
 from flare_async.testing.pair import connected
@@ -16,8 +16,9 @@ from flare_async.transfer.downloader import Downloader
 from flare_async.transfer.pull import TensorRef
 from flare_async.wire.session import OpenOptions
 from tests.net.peers import memory_links
-from tests.roles.federation import SCHEMES, Trains, federation, values
+from tests.roles.federation import SCHEMES, Trains, federation, settle, values
 from tests.roles.rogue import Rogue, joined, round_of, says_metrics, until_the_end
+from tests.transfer.test_carried import offered
 
 NBYTES = 24  # of the model
 BOTH = pytest.mark.parametrize("scheme", SCHEMES)
@@ -74,6 +75,30 @@ def test_a_result_that_got_no_credit_is_pulled(sim, scheme):
             return await played(made)
 
     assert sim(main) == (2.0, ("ok", NBYTES, NBYTES), ("a",))
+
+
+class HasNoRoom(Trains):
+    """A site that fails before it has read its model."""
+
+    def sink(self, memory_bytes):
+        """Return no place for a model."""
+        raise OSError(28, "No space left on device")
+
+
+def test_a_model_that_nobody_reads_keeps_no_channel_open(sim):
+    """A site that fails at every task leaves nothing behind at either end."""
+
+    async def main():
+        workers = {"a": HasNoRoom(), "b": Trains()}
+        async with federation(workers, scheme="sim") as made:
+            for number in range(3):
+                await made.play(number, quorum=1)
+                await settle(5)
+            assert "No space left" in made.seen.records[2, "a"].reason
+            return len(made.server.sites["a"].channels), len(made.server.sites["b"].channels)
+
+    left, usual = sim(main)
+    assert left == usual
 
 
 def test_a_model_that_was_damaged_on_its_way_is_pulled(sim, monkeypatch):
@@ -172,3 +197,16 @@ def test_a_site_bounds_what_a_task_may_bring(sim):
             return theirs.is_open
 
     assert sim(main)
+
+
+@pytest.mark.parametrize(("most", "carried"), [(43, b""), (42, None), (0, None)])
+def test_a_site_carries_no_more_than_its_own_limit(sim, most, carried):
+    """Whatever its server would take."""
+    held, _ = offered()
+    task = TaskOffer("job", "train", 0, 1, 0, 0, held.ref, takes=MIB)
+
+    async def main():
+        async with connected(memory_links, Limits(carried_bytes=most)) as pair:
+            return digest_of(held, task, pair.here)
+
+    assert sim(main) == carried
