@@ -23,6 +23,7 @@ from bench.pipe import commands, say
 from bench.wires import transports
 from flare_async.errors import FlareError
 from flare_async.jobs.loops import new_loop
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.clock import LoopClock
 from flare_async.net.link import Listener
@@ -73,7 +74,7 @@ class Responder:
                 continue
 
     def _echo(self, channel: Channel) -> None:
-        self._context.tasks.start_soon(self._return, channel)
+        start_soon(self._context.tasks, self._return, channel)
 
     async def _return(self, channel: Channel) -> None:
         async for chunk in channel:
@@ -89,7 +90,7 @@ class Responder:
         channel.end()
 
     def _send(self, channel: Channel) -> None:
-        self._context.tasks.start_soon(self._send_on, channel)
+        start_soon(self._context.tasks, self._send_on, channel)
 
     async def _send_on(self, channel: Channel) -> None:
         with anyio.CancelScope() as scope:

@@ -24,6 +24,7 @@ from bench.pipe import commands, say
 from bench.refs import ref_text
 from bench.wires import credentials, transports
 from flare_async.jobs.loops import new_loop
+from flare_async.net.callbacks import start_soon
 from flare_async.net.channel import Channel
 from flare_async.net.clock import LoopClock
 from flare_async.net.link import Listener
@@ -104,7 +105,7 @@ class Sender:
         if self._taken is None:
             self._taken = np.ones(self._setting.nbytes, np.uint8).data
         channel.lease(self._taken)
-        self._context.tasks.start_soon(self._confirm, channel)
+        start_soon(self._context.tasks, self._confirm, channel)
 
     async def _confirm(self, channel: Channel) -> None:
         await channel.landed()
