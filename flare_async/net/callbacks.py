@@ -32,17 +32,12 @@ def start_soon(
     name: object = None,
 ) -> None:
     """Start a task of the group, from a task or from a callback."""
-    if sniffio is None:
-        tasks.start_soon(func, *args, name=name)
-        return
     with _told():
         tasks.start_soon(func, *args, name=name)
 
 
 def cancel_scope() -> anyio.CancelScope:
     """Return a scope that is not entered yet, in a task or in a callback."""
-    if sniffio is None:
-        return anyio.CancelScope()
     with _told():
         return anyio.CancelScope()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flare_async.transfer.buffers import BufferPool, Leases
 
-__all__ = ["Place"]
+__all__ = ["Place", "referenced"]
 
 
 @dataclass(slots=True)
@@ -25,3 +25,8 @@ class Place:
         if self.leases is None:
             self.leases = Leases(buffers)
         return self.leases
+
+
+def referenced(view: memoryview) -> memoryview:
+    """Return bytes of somebody else, flat and not to be written."""
+    return view.toreadonly().cast("B") if view.nbytes else memoryview(b"")

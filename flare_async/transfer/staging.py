@@ -12,7 +12,7 @@ from flare_async.transfer.arrivals import NO_ALIASES, Arrivals, SinkState
 from flare_async.transfer.mean_look import Looks
 from flare_async.transfer.spec import TensorSpec
 from flare_async.transfer.spool import BUFFER
-from flare_async.transfer.staged_place import Place
+from flare_async.transfer.staged_place import Place, referenced
 from flare_async.transfer.staging_area import StagingArea
 
 __all__ = ["StagedUpdate", "StagingArea"]
@@ -162,7 +162,7 @@ class StagedUpdate:
         coverage = self._arrivals.whole(name, view)
         place = self._places[name]
         self._vacate(place)
-        place.view = view.toreadonly().cast("B") if view.nbytes else memoryview(b"")
+        place.view = referenced(view)
         self._area.referenced_bytes += view.nbytes
         coverage.add(0, coverage.size)
 
@@ -181,8 +181,7 @@ class StagedUpdate:
             self._check(specs)
         self._arrivals.come_whole(specs, aliases, views)
         for name, view in views.items():
-            flat = view.toreadonly().cast("B") if view.nbytes else memoryview(b"")
-            self._places[name] = Place(view.nbytes, flat)
+            self._places[name] = Place(view.nbytes, referenced(view))
             self._area.referenced_bytes += view.nbytes
 
     def finish(self) -> None:
