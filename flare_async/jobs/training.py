@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from flare_async.errors import FlareError, TrainingFailed
+from flare_async.hot_value import hot_value
 from flare_async.jobs.companions import answered, companion_names, completed, handed
 from flare_async.jobs.places import place_of, place_of_error
 from flare_async.jobs.result import (
@@ -52,7 +53,7 @@ MAX_LINE: Final = 500
 MAX_PROBLEM: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class TrainTask:
     """What one site is to do in one round: the work, the model by reference, the facts.
 
@@ -84,7 +85,7 @@ class TrainTask:
         return self.work.evaluate
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class TrainOutcome:
     """What came back: an update nobody else can write to, and ``seconds`` spent in user code.
 

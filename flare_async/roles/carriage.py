@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from flare_async.hot_value import hot_value
 from flare_async.net.session import Session
 from flare_async.transfer.carried import carried_digest
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PULLED", "Carriage", "carriage_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Carriage:
     """``model`` is the digest of the model that follows its task, None where it is pulled.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from flare_async.hot_value import hot_value
 
 __all__ = [
     "Action",
@@ -25,71 +26,71 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Started:
     """The round begins."""
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Arrived:
     """A site's update is whole, verified and admitted."""
 
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Failed:
     """A site will bring no update."""
 
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Kept:
     """A site's update is whole, verified and admitted at its relay."""
 
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Gathered:
     """The sum of what a relay kept of these sites is admitted: their updates have arrived."""
 
     sites: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Dropped:
     """What a relay kept of these sites is lost; they are asked again."""
 
     sites: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class DeadlinePassed:
     """The round's time is up."""
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Left:
     """Whoever runs the round has had enough of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Offer:
     """Give the site its task."""
 
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Revoke:
     """Take the task back from a site that has not brought its update, offered or not."""
 
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Gather:
     """Have a group's relay pass on the sum of what it keeps, by the group's number in the plan."""
 
@@ -106,7 +107,7 @@ class CloseReason(StrEnum):
     LEFT = "left"  # its block ended before
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Close:
     """End the round."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -15,6 +15,7 @@ from flare_async.errors import (
     TrainerSignalled,
     TrainingFailed,
 )
+from flare_async.hot_value import hot_value
 from flare_async.limits import Limits
 from flare_async.transfer.pull import TensorRef
 from flare_async.wire.schema import Schema
@@ -44,7 +45,7 @@ _KINDS = (TrainerExited, TrainerIdle, TrainerNoResult, TrainerOutOfMemory, Train
 FAILURES: Final[Mapping[str, type[TrainingFailed]]] = {kind.code: kind for kind in _KINDS}
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class TaskOffer:
     """A task and the lease of it; travels in the header of the channel's open.
 
@@ -68,7 +69,7 @@ class TaskOffer:
     takes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class TaskResult:
     """The work is done; ``update`` is None where only metrics were asked for.
 
@@ -87,7 +88,7 @@ class TaskResult:
     carried: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class TaskFailed:
     """The work failed; ``details`` is the end of a traceback for the server's log.
 
@@ -100,7 +101,7 @@ class TaskFailed:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Receipt:
     """What became of a result: ``received``, ``committed`` or ``refused``."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, runtime_checkable
 
+from flare_async.hot_value import hot_value
 from flare_async.roles.messages import Scalar
 from flare_async.roles.peer_server import PeerServer
 from flare_async.transfer.sink import TensorSink
@@ -15,7 +16,7 @@ from flare_async.transfer.tensors import TensorSet
 __all__ = ["ChoosesSink", "Desk", "ModelSink", "SiteResult", "SiteTask", "Worker"]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class SiteTask:
     """A task as a site's worker gets it; ``tensors`` are shared and must not be written to."""
 
@@ -27,7 +28,7 @@ class SiteTask:
     meta: Mapping[str, Scalar] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class SiteResult:
     """What a worker made of a task; the client owns ``tensors`` from now on.
 

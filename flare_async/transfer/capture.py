@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flare_async.errors import TensorFormatError
+from flare_async.hot_value import hot_value
 from flare_async.transfer.dtypes import name_of_numpy, name_of_torch, numpy_dtype, torch_dtype
 from flare_async.transfer.spec import TensorSpec
 
@@ -38,7 +38,7 @@ Array: TypeAlias = npt.NDArray[np.generic]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Captured:
     """One value as flat bytes; values with the same ``identity`` are the same memory.
 

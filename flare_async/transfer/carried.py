@@ -7,10 +7,10 @@ are one row of bytes, in the order of their manifest, with one blake3 over byte 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from flare_async.errors import RemoteProtocolError
+from flare_async.hot_value import hot_value
 from flare_async.net.channel import Chunk
 from flare_async.transfer.digest import tensor_hasher
 from flare_async.transfer.offer import Offer
@@ -23,7 +23,7 @@ __all__ = ["Carried", "carried_digest", "carried_views", "fits_digest", "pour", 
 UNHASHED: Final = b""  # of what was never copied
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Carried:
     """What a channel has carried, in the pieces that came, and what their digest is to be."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flare_async.errors import ConfigError, TensorFormatError
+from flare_async.hot_value import hot_value
 from flare_async.limits import MIB
 from flare_async.transfer.dtypes import dtype_of
 from flare_async.transfer.narrow import (
@@ -73,7 +73,7 @@ _FITS_FLOAT32: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Addend:
     """One chunk of one update's tensor, to be added with a weight."""
 

@@ -6,10 +6,10 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from flare_async.errors import TensorFormatError
+from flare_async.hot_value import hot_value
 from flare_async.limits import KIB, MIB
 from flare_async.transfer.digest import tensor_digest
 from flare_async.transfer.manifest import ALIASES_KEY, Manifest, tied_text
@@ -33,7 +33,7 @@ LAYOUT_BYTES = 1 * MIB  # the longest manifest that is accepted
 INLINE_LAYOUT = 16 * KIB  # what is parsed on the loop takes about a millisecond
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class TensorRef:
     """Where tensors can be pulled: ``key`` is unguessable, ``layout`` is the manifest's digest."""
 
@@ -44,7 +44,7 @@ class TensorRef:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class PullRequest:
     """Bytes ``start`` to ``stop`` of one tensor; an empty name asks for the manifest."""
 
@@ -54,7 +54,7 @@ class PullRequest:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class DigestRequest:
     """Asks for the xxh3 of each chunk of a tensor; an empty name asks for every tensor's blake3.
 
@@ -84,7 +84,7 @@ class Layout:
         self.nbytes = sum(spec.nbytes for spec in self.own)
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Printed:
     """A layout as it is pulled: a safetensors header, its aliases as metadata, and its digest.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
+from flare_async.hot_value import hot_value
 from flare_async.model import ParamsType
 from flare_async.net.zeros import is_zeros, zeros
 from flare_async.transfer.kernel import (
@@ -32,7 +32,7 @@ _IN_PLACE: Final = {("F32", "float32"), ("C64", "float32"), ("F64", "float64")}
 _SIGNED: Final = {"U8": "I8", "U16": "I16", "U32": "I32", "U64": "I64"}
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Share:
     """What one site has in a partial sum: its weight, and whether it brought a model or a diff."""
 
@@ -41,7 +41,7 @@ class Share:
     kind: ParamsType
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Contribution:
     """One site's update on its way into the sum, or a partial sum of the sites in ``shares``."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from flare_async.hot_value import hot_value
 from flare_async.wire.frames import Hello
 
 __all__ = [
@@ -24,14 +24,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class PeerHello:
     """The peer's Hello is in hand; frames that were queued may leave."""
 
     hello: Hello
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Opened:
     """The peer opened a channel; ``end`` says that it will send nothing on it."""
 
@@ -44,7 +44,7 @@ class Opened:
     hops: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Arrived:
     """Bytes arrived, in order; they hold credit until they are consumed."""
 
@@ -52,7 +52,7 @@ class Arrived:
     payload: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class LandedBytes:
     """Bytes arrived, in order, and are in leased memory already."""
 
@@ -60,7 +60,7 @@ class LandedBytes:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Ended:
     """The peer will send no more on a channel."""
 
@@ -68,14 +68,14 @@ class Ended:
     trailer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Credited:
     """The peer's acknowledgement advanced: bytes were consumed, or more may be sent."""
 
     channel: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class WasReset:
     """The peer gave a channel up; its state is dropped."""
 
@@ -84,14 +84,14 @@ class WasReset:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Finished:
     """Both directions ended and all was acknowledged; the channel's state is dropped."""
 
     channel: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Overran:
     """The peer sent more than leased memory holds; the channel was reset, its state is dropped."""
 
@@ -99,7 +99,7 @@ class Overran:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class PeerLeft:
     """The peer said Goodbye; what it sends from now on is ignored."""
 
@@ -107,14 +107,14 @@ class PeerLeft:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Ponged:
     """The peer answered a Ping."""
 
     nonce: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Resumed:
     """The peer's Resume is applied: every channel goes on over the new link."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
+
+from flare_async.hot_value import hot_value
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -44,7 +45,7 @@ class ResetCode(IntEnum):
     UNREACHABLE = 10  # a relay has lost the peer to whom the channel went on
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Hello:
     """The first frame each way; ``window`` is the credit of every channel the other side opens.
 
@@ -66,7 +67,7 @@ class Hello:
         return self.window + self.carry if urgent else self.window
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Open:
     """Open a channel; ``window`` is the credit that the acceptor gets for what it sends.
 
@@ -84,7 +85,7 @@ class Open:
     hops: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Data:
     """Payload at an offset of its direction; an end frame may have none, and has a trailer.
 
@@ -100,7 +101,7 @@ class Data:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Ack:
     """Absolute positions: consumed by the application, and up to where the peer may send."""
 
@@ -109,7 +110,7 @@ class Ack:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Reset:
     """Give a channel up, both directions at once."""
 
@@ -118,21 +119,21 @@ class Reset:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Ping:
     """Ask for a Pong with the same nonce."""
 
     nonce: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Pong:
     """Answer a Ping."""
 
     nonce: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Goodbye:
     """The last frame of an orderly end."""
 
@@ -140,7 +141,7 @@ class Goodbye:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Position:
     """Up to where a channel's incoming direction has arrived, and whether its end has."""
 
@@ -149,7 +150,7 @@ class Position:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Resume:
     """The first frame behind the Hello of a session's second and later links.
 
@@ -162,7 +163,7 @@ class Resume:
     positions: tuple[Position, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Landed:
     """Payload bytes that a decoder wrote into leased memory; never on the wire."""
 
@@ -171,7 +172,7 @@ class Landed:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@hot_value(frozen=True, slots=True)
 class Skipped:
     """An optional frame of an unknown type, which has no meaning here and is only counted."""
 
