@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from flare_async.errors import LocalProtocolError
+from flare_async.net.callbacks import tell_loop
 from flare_async.net.channel import Channel
 from flare_async.net.outflow import wake
 from flare_async.wire.frames import ResetCode
@@ -41,7 +42,7 @@ class Lobby:
         ]
         for channel in waiting:
             self.channels.remove(channel)
-            handler(channel)
+            _hand(channel, handler)
 
     def admit(self, channel: Channel) -> None:
         """Take a channel that the peer has just opened; without room for it, it is refused.
@@ -51,11 +52,11 @@ class Lobby:
         handlers = self._handlers
         handler = handlers.get(FORWARDED if channel.for_site else channel.topic)
         if handler is not None:
-            handler(channel)
+            _hand(channel, handler)
         elif channel.for_site:
             channel.reset(ResetCode.REFUSED, "nothing is passed on here")
         elif OTHERS in handlers:
-            handlers[OTHERS](channel)
+            _hand(channel, handlers[OTHERS])
         elif len(self.channels) >= self._room:
             channel.reset(ResetCode.REFUSED, "too many channels wait to be accepted")
         else:
@@ -83,3 +84,8 @@ class Lobby:
             await self._waiter
         finally:
             self._waiter = None
+
+
+def _hand(channel: Channel, handler: Callable[[Channel], None]) -> None:
+    tell_loop()
+    handler(channel)

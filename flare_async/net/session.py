@@ -132,7 +132,7 @@ class Session:
     def serve(self, topic: str, handler: Callable[[Channel], None]) -> None:
         """Give channels of ``topic`` to ``handler`` at once, on the reading path.
 
-        The handler must neither block nor raise.
+        The handler must neither block nor raise; it may start tasks of a group that is entered.
         """
         self._lobby.serve(topic, handler)
 
