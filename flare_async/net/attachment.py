@@ -41,7 +41,9 @@ class Attachment:
         self.over = False
         self._asked = 0.0
         self._session = session
-        self.pump = Pump(link, session.machine, session.limits, self.lose)
+        self.pump = Pump(
+            link, session.machine, session.limits, on_stall=self.lose, on_failure=self._break
+        )
         self.pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
         self._heartbeat = Heartbeat(endpoint.clock, session.limits, self._ping, self._silent)
 
@@ -103,9 +105,7 @@ class Attachment:
         except RemoteProtocolError as exc:
             self._offended(exc)
         except Exception as exc:
-            # A bug of ours: whoever waits on this session must not wait for ever because of it.
-            session.end(LocalProtocolError(f"{session!r}: {type(exc).__name__}: {exc}"))
-            self.link.abort()
+            self._break(exc)
             raise
         self.pump.flush()
 
@@ -128,6 +128,12 @@ class Attachment:
         self._session.detach(self, error)
 
     # Internals
+
+    def _break(self, problem: Exception) -> None:
+        # A bug of ours: whoever waits on this session must not wait for ever because of it.
+        session = self._session
+        session.end(LocalProtocolError(f"{session!r}: {type(problem).__name__}: {problem}"))
+        self.link.abort()
 
     def _offended(self, error: RemoteProtocolError) -> None:
         # Whoever has not shown yet that the session is his cannot end it: a proxy that answers in

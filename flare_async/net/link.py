@@ -4,6 +4,11 @@ A link moves frames, not bytes: ``memory`` hands the objects over, byte transpor
 the codec. Arrival is a synchronous push (``LinkReceiver.receive``), never a queue, so that a read
 pump has nothing to wait for. Departure is bounded by ``writable``: a session hands over a bounded
 batch and then awaits ``wait_writable``, so a link's write buffer holds about one frame.
+
+A session gives the loop no turn of its own between such a wait and the next batch. What keeps one
+busy link from having the loop to itself is the links' contract: ``send_soon`` makes a link whose
+buffer is past its mark unwritable before it returns, and ``wait_writable`` of an unwritable link
+does not return before the loop has had a turn. ``flare_async.testing.conformance`` checks both.
 """
 
 from __future__ import annotations
@@ -51,7 +56,12 @@ class Link(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether ``send_soon`` may be called without growing the write buffer past its mark."""
+        """Whether ``send_soon`` may be called without growing the write buffer past its mark.
+
+        It turns false inside of ``send_soon``, or when the link ends; true only by a later turn of
+        the loop, such as the one in which the system has taken bytes. It is never false for ever
+        on a link that has not ended, and asking is cheap and changes nothing that a session sees.
+        """
 
     @property
     def pending(self) -> int:
@@ -63,12 +73,16 @@ class Link(Protocol):
     def send_soon(self, frames: Sequence[Frame]) -> None:
         """Hand frames over whole, in order; payloads are referenced until they are sent.
 
-        Harmless after the link has ended: the frames are dropped, ``lost`` has told.
+        It may write at once but delivers nothing: what the peer answers comes in a later turn.
+        Harmless after the link has ended: the frames are dropped, ``lost`` has told. What it raises
+        is a bug, and ends the session.
         """
 
     async def wait_writable(self) -> None:
         """Wait until ``writable``, or return at once when the link has ended.
 
+        While the link is neither writable nor ended it suspends, and does not return before one of
+        the two is true: whoever waits in a loop gives everybody else a turn each time.
         Bounded by the caller (``send_timeout``); cancelling leaves the link as it was.
         """
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flare_async.errors import SendStalled
+from flare_async.errors import FlareError, SendStalled
 from flare_async.limits import Limits
 from flare_async.net.callbacks import start_soon
 from flare_async.net.link import Link
@@ -31,6 +31,9 @@ class Pump:
 
     ``on_stall`` is called once when the link has accepted no byte for ``send_timeout`` seconds
     while frames waited: such a link may hold half a frame and must never be used again.
+
+    ``on_failure`` is called with what the link or the machine raises, a bug of ours, before it goes
+    on to the caller or the loop: frames that were taken from the queue may never have left.
     """
 
     __slots__ = (
@@ -41,6 +44,7 @@ class Pump:
         "_link",
         "_loop",
         "_machine",
+        "_on_failure",
         "_on_stall",
         "_parked",
         "_pending",
@@ -56,12 +60,19 @@ class Pump:
     )
 
     def __init__(
-        self, link: Link, machine: SessionMachine, limits: Limits, on_stall: Callable[..., None]
+        self,
+        link: Link,
+        machine: SessionMachine,
+        limits: Limits,
+        *,
+        on_stall: Callable[[FlareError], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._link = link
         self._machine = machine
         self._limits = limits
         self._on_stall = on_stall
+        self._on_failure = on_failure
         # The bytes of one bulk frame in each turn of the loop, in one frame or in shorter ones.
         self._turn = sys.maxsize if link.by_reference else min(link.frame_bytes, limits.frame_bytes)
         self._sent = 0
@@ -101,15 +112,22 @@ class Pump:
                 if self._turn == sys.maxsize or not machine.has_frames:  # nothing is left
                     return
             self._go_on_later()
+        except Exception as exc:
+            self._on_failure(exc)
+            raise
         finally:
             self._flushing = False
 
     def finish(self) -> None:
         """Send what a Goodbye has left of the queue, however full the link is, and stop."""
         if not self._ended:
-            frames = self._machine.frames_to_send(sys.maxsize)  # control frames: few and short
-            if frames:
-                self._link.send_soon(frames)
+            try:
+                frames = self._machine.frames_to_send(sys.maxsize)  # control frames: few and short
+                if frames:
+                    self._link.send_soon(frames)
+            except Exception as exc:
+                self._on_failure(exc)
+                raise
             self.stop()
 
     def stop(self) -> None:
@@ -142,7 +160,11 @@ class Pump:
                 await self._link.wait_writable()
             finally:
                 self._disarm()
-            self.flush()
+            try:
+                self.flush()
+            except Exception as exc:  # noqa: BLE001 - the group's other sessions must not end of it
+                message = f"pump to {self._link.address}"
+                self._loop.call_exception_handler({"message": message, "exception": exc})
             if self._idle:
                 await self._park()
 

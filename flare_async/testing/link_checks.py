@@ -159,6 +159,25 @@ async def check_who_waits_for_room_is_woken_by_the_end(make: PairMaker) -> None:
         await here.wait_writable()
 
 
+async def check_a_wait_for_room_gives_way(make: PairMaker) -> None:
+    """A link tells that it is full as soon as it is, and waiting for it gives the loop a turn."""
+    async with make() as (here, _):
+        here.start(Recorder())
+        data = sample(4 * MIB)
+        while here.writable and not here.by_reference:
+            here.send_soon(bulk(here, data))  # with no turn of the loop between
+            assert here.pending <= 8 * len(data), f"{here!r} is writable with {here.pending} bytes"
+        if here.writable:
+            return
+        waiting = here.wait_writable()
+        try:
+            waiting.send(None)
+        except StopIteration:
+            raise AssertionError(f"the wait for {here!r} returned while it was full") from None
+        finally:
+            waiting.close()
+
+
 async def check_a_reader_makes_room(make: PairMaker) -> None:
     """A link that was full becomes writable when the other end reads; nothing is lost."""
     async with make() as (here, there):
@@ -220,6 +239,7 @@ LINK_CHECKS: Final = (
     check_each_end_learns_the_end_once,
     check_sending_on_an_ended_link_is_harmless,
     check_who_waits_for_room_is_woken_by_the_end,
+    check_a_wait_for_room_gives_way,
     check_a_reader_makes_room,
     check_payload_lands_where_the_session_says,
 )

@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from flare_async.errors import LinkLost, SendStalled
+from flare_async.errors import LinkLost, LocalProtocolError, SendStalled
 from flare_async.limits import KIB, MIB, Limits
 from flare_async.testing.link_checks import HELLO
+from flare_async.testing.pair import connected
+from flare_async.testing.tap import TappedLink
 from flare_async.wire.frames import Ack, Data, Goodbye
-from tests.net.peers import lone_session, now, sim_pair
+from tests.net.peers import lone_session, now, sim_links, sim_pair
 
 SEND_TIMEOUT = 30.0
 LIMITS = Limits(send_timeout=SEND_TIMEOUT, heartbeat_interval=100.0)
+
+
+class BreaksAt(TappedLink):
+    """A link with a bug: it raises for what lies at an offset or beyond, and for goodbyes."""
+
+    def __init__(self, link, offset):
+        super().__init__(link)
+        self.offset = offset
+
+    def send_soon(self, frames):
+        if any(type(f) is Goodbye or (type(f) is Data and f.offset >= self.offset) for f in frames):
+            raise ValueError("no more of this")
+        super().send_soon(frames)
+
+
+@asynccontextmanager
+async def broken(offset):
+    """Yield a pair of which the near end has the bug, and what its loop is told of it."""
+
+    @asynccontextmanager
+    async def links():
+        async with sim_links()() as (near, far):
+            yield BreaksAt(near, offset), far
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: told.append(said["exception"]))
+    async with connected(links, LIMITS) as pair:
+        yield pair, told
 
 
 def greeted(far, recorder=None):
@@ -172,3 +203,35 @@ def test_control_frames_are_not_held_up_by_a_full_queue(sim):
             return kinds.count(Ack) >= 1, theirs.statistics().acknowledged
 
     assert sim(main) == (True, 100)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["in-a-turn", "in-the-task"])
+def test_a_link_that_raises_ends_its_session_and_no_other(sim, held):
+    """Whoever waits learns it; the loop is told once; what shares the task group lives on."""
+
+    async def main():
+        async with broken(0 if held else 256 * KIB) as (pair, told):
+            if held:
+                pair.near.hold()
+            channel = await fill(pair.here)
+            pair.near.release()
+            with pytest.raises(LocalProtocolError, match="ValueError: no more of this"):
+                await channel.receive()
+            return pair.here.error is not None, pair.near.link.link.closed, [str(e) for e in told]
+
+    assert sim(main) == (True, True, ["no more of this"])
+
+
+def test_a_link_that_raises_at_the_last_word_ends_its_session(sim):
+    """Leaving raises it; nobody who has a channel waits for ever."""
+
+    async def main():
+        async with broken(0) as (pair, _):
+            channel = pair.here.open("any")
+            with pytest.raises(ValueError, match="no more of this"):
+                pair.here.leave(0, "done")
+            with pytest.raises(LocalProtocolError):
+                await channel.receive()
+            return pair.here.ended, pair.near.link.link.closed
+
+    assert sim(main) == (True, True)

@@ -80,6 +80,13 @@ class AlwaysWritable(Defective):
         return True
 
 
+class NeverWaits(Defective):
+    """Returns from the wait for room whether there is some or not."""
+
+    async def wait_writable(self):
+        return
+
+
 class MergesCrumbs(Defective):
     """Sends short payloads with a head too few."""
 
@@ -111,6 +118,7 @@ DEFECTS = {
     TellsTwice: "each-end-learns-the-end-once",
     ForgetsPending: "a-paused-reader-is-felt",
     AlwaysWritable: "a-paused-reader-is-felt",
+    NeverWaits: "a-wait-for-room-gives-way",
     MergesCrumbs: "crumbs-arrive-in-order",
     WakesNobody: "both-ends-may-close-at-once",
 }
