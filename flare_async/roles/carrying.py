@@ -51,5 +51,6 @@ def send_result(stream: TaskStream, message: TaskResult, held: Offer | None) -> 
     if held is None or message.carried is None:
         stream.post_last(message)
         return
-    stream.channel.send_all([stream.framed(message), *carried_views(held)], last=True)
+    views = carried_views(held, by_reference=stream.channel.session.link.by_reference)
+    stream.channel.send_all([stream.framed(message), *views], last=True)
     held.served[stream.channel.peer] += held.ref.nbytes

@@ -135,7 +135,8 @@ class Exchange:
             options = OpenOptions(urgent=True, window=FIRST_WINDOW + carriage.takes)
             self._setting.options[carriage.takes] = options
         offer = self._setting.offer
-        model = () if carriage.model is None else carried_views(offer)
+        by_reference = session.link.by_reference
+        model = () if carriage.model is None else carried_views(offer, by_reference=by_reference)
         header = self._header(remaining)
         channel = session.open(TASK_TOPIC, header, options, behind=model)
         if model:

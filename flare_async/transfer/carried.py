@@ -1,7 +1,9 @@
 """Small tensors behind a message: carried by its channel, instead of pulled by their reference.
 
 Their owner offers them in any case, so whoever cannot use what was carried pulls. Several tensors
-are one row of bytes, in the order of their manifest, with one blake3 over byte transports.
+are one row of bytes, in the order of their manifest, with one blake3 over byte transports. A frame
+for each of many tiny tensors would cost its reader more than its sender, and readers bound that; so
+where there is a tiny one the row leaves as one copy, made once for all readers.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from flare_async.transfer.offer import Offer
 from flare_async.transfer.sink import TensorSink
 from flare_async.transfer.source import MemorySource
 from flare_async.transfer.spec import TensorSpec
+from flare_async.wire.budgets import TINY_BYTES
 
 __all__ = ["Carried", "carried_digest", "carried_views", "fits_digest", "pour", "whole_views"]
 
@@ -49,10 +52,15 @@ def carried_digest(offer: Offer, *, by_reference: bool) -> bytes | None:
     return offer.carried
 
 
-def carried_views(offer: Offer) -> list[memoryview]:
-    """Return the tensors to send behind the message that announces them."""
+def carried_views(offer: Offer, *, by_reference: bool) -> list[memoryview]:
+    """Return what to send behind the message that announces it: each tensor, or all as one row."""
     tensors = offer.source.tensors if isinstance(offer.source, MemorySource) else {}
-    return [tensors[name] for name, size in offer.sizes.items() if size]
+    views = [tensors[name] for name, size in offer.sizes.items() if size]
+    if by_reference or len(views) < 2 or min(view.nbytes for view in views) >= TINY_BYTES:
+        return views
+    if offer.row is None:
+        offer.row = memoryview(b"".join(views))
+    return [offer.row]
 
 
 def fits_digest(chunks: Sequence[Chunk], digest: bytes) -> bool:

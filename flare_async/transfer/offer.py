@@ -55,6 +55,7 @@ class Offer:
     timers: dict[str, Timer] = field(default_factory=dict)
     turns: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, HASHING))
     carried: bytes | None = None  # the digest of all tensors as one row
+    row: memoryview | None = None  # a copy of the row, where tensors are too tiny for frames
     closed: bool = False
 
     def over(self, channel: Channel, max_resends: int) -> None:

@@ -30,6 +30,7 @@ class Cheap(IntEnum):
     UNKNOWN = 5
     TINY = 6
     LINKS = 7
+    MESSAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,13 @@ _RULES: Final = (
     _Rule("data frames below 512 bytes", 200_000, 4, 20_000),
     # A link that flaps every few seconds, for as long as it likes; each costs what is open.
     _Rule("links", 20, 0, 1),
+    # A task has two that end no direction, a start one, and as many channels as may be opened;
+    # tensors behind them come in frames of a size, and what is left of the last one.
+    _Rule("messages below 512 bytes", 200_000, 4, 50_000),
 )
 # What a resumed session says again of a channel: its positions, for one that is closed here as
 # well, and the rest of a frame whose beginning had arrived. All else that arrived is not repeated.
-_REPEATED: Final = (Cheap.IDLE_ACKS, Cheap.STRAYS, Cheap.TINY)
+_REPEATED: Final = (Cheap.IDLE_ACKS, Cheap.STRAYS, Cheap.TINY, Cheap.MESSAGES)
 
 
 class Budgets:

@@ -102,8 +102,8 @@ class Inbound(Handshake):
         state = self._arrive(frame.channel, frame.offset, size)
         if state is None:
             return self._stray(now)
-        if size < TINY_BYTES and not state.urgent and not frame.end:
-            self._budgets.spend(Cheap.TINY, now)
+        if size < TINY_BYTES and not frame.end:
+            self._budgets.spend(Cheap.MESSAGES if state.urgent else Cheap.TINY, now)
         if state.leased and not self._fits(state, size, now, last=frame.end):
             return [self._overran(state)]
         events: list[Event] = [Arrived(frame.channel, payload)]
@@ -113,8 +113,8 @@ class Inbound(Handshake):
         state = self._arrive(frame.channel, frame.offset, frame.length)
         if state is None:
             return self._stray(now)
-        if frame.length < TINY_BYTES and not state.urgent:
-            self._budgets.spend(Cheap.TINY, now)
+        if frame.length < TINY_BYTES:
+            self._budgets.spend(Cheap.MESSAGES if state.urgent else Cheap.TINY, now)
         if state.leased and not self._fits(state, frame.length, now):
             return [self._overran(state)]
         return [LandedBytes(frame.channel, frame.length)]

@@ -111,9 +111,10 @@ def test_b12_a_window_update_of_nothing_for_a_closed_channel_is_budgeted() -> No
     until_refused(victim, repeated(Ack(1, 0, 2**40)), MILLION)
 
 
-def test_b14_a_million_chunks_of_one_byte_trip_the_budget_for_tiny_chunks() -> None:
-    """Even where each is consumed at once."""
-    victim = Victim(OPENED, pace=EACH)
+@pytest.mark.parametrize("urgent", [False, True])
+def test_b14_a_million_chunks_of_one_byte_trip_the_budget_for_tiny_chunks(urgent: bool) -> None:
+    """Even where each is consumed at once, and where messages travel."""
+    victim = Victim(Open(1, "t", window=2**40, urgent=urgent), pace=EACH)
 
     def consumed() -> Iterator[Frame]:
         for at in range(MILLION + 2):

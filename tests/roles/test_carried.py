@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from flare_async.errors import RemoteProtocolError
 from flare_async.limits import MIB, Limits
 from flare_async.roles import exchange
 from flare_async.roles.carriage import Carriage
-from flare_async.roles.carrying import bring_model, digest_of
+from flare_async.roles.carrying import bring_model, digest_of, send_result
 from flare_async.roles.messages import TaskOffer, TaskResult
 from flare_async.roles.stream import TaskStream
 from flare_async.testing.pair import connected
+from flare_async.transfer.carried import carried_digest, fits_digest
 from flare_async.transfer.downloader import Downloader
 from flare_async.transfer.pull import TensorRef
+from flare_async.wire.frames import Data
 from flare_async.wire.session import OpenOptions
-from tests.net.peers import memory_links
+from tests.net.peers import memory_links, sim_links
 from tests.roles.federation import SCHEMES, Trains, federation, settle, values
 from tests.roles.rogue import Rogue, joined, round_of, says_metrics, until_the_end
 from tests.transfer.test_carried import offered
@@ -210,3 +213,25 @@ def test_a_site_carries_no_more_than_its_own_limit(sim, most, carried):
             return digest_of(held, task, pair.here)
 
     assert sim(main) == carried
+
+
+@pytest.mark.parametrize(("links", "frames"), [(sim_links(), 2), (memory_links, 5_001)])
+def test_many_tiny_tensors_are_no_flood_of_frames(sim, links, frames):
+    """Over bytes they follow their message as one frame; over memory nothing is copied."""
+    held, _ = offered({f"t{at}": np.full(2, at, np.float64) for at in range(5_000)})
+    digest = carried_digest(held, by_reference=False)
+
+    async def main():
+        async with connected(links) as pair:
+            options = OpenOptions(urgent=True, window=MIB)
+            mine, theirs = await pair.open("task", options)
+            result = TaskResult(held.ref, "FULL", {}, {}, 0.0, carried=digest)
+            send_result(TaskStream(theirs), result, held)
+            stream = TaskStream(mine)
+            assert await stream.receive() == result
+            row = await stream.carried(held.ref.nbytes)
+            return [f.kind for f in pair.far.sent() if f.is_payload].count(Data), row
+
+    count, row = sim(main)
+    assert count == frames
+    assert fits_digest(row, digest)

@@ -103,18 +103,21 @@ def test_a_flood_is_stopped_at_its_budget(frames: Iterator[Frame], most: int) ->
     assert accepted(acceptor(), frames) == most
 
 
+@pytest.mark.parametrize("urgent", [False, True])
 @pytest.mark.parametrize("make", [tiny, landed])
-def test_a_million_crumbs_are_not_taken(make: Callable[[], Iterator[Frame | Landed]]) -> None:
-    """B14: one byte a frame; also where they land in leased memory."""
+def test_a_million_crumbs_are_not_taken(
+    make: Callable[[], Iterator[Frame | Landed]], urgent: bool
+) -> None:
+    """B14: one byte a frame; also where they land in leased memory, and in place of messages."""
     machine = acceptor()
-    machine.receive(Open(1, "t"), 0)
+    machine.receive(Open(1, "t", urgent=urgent), 0)
     if make is landed:
         machine.lease(1)
     assert accepted(machine, make()) == 200_000 + PER_CHANNEL
 
 
 def test_normal_frames_and_messages_are_no_crumbs() -> None:
-    """Only short payload of bulk channels is counted."""
+    """Short payload of bulk channels is counted, and that of messages apart."""
     machine = acceptor()
     machine._budgets._left[Cheap.TINY] = 0
     machine.receive(Open(1, "bulk"), 0)
@@ -234,7 +237,7 @@ def test_a_new_link_fills_no_bucket() -> None:
 @pytest.mark.parametrize("kind", list(Cheap))
 def test_a_new_link_may_repeat_what_is_open_and_no_more(kind: Cheap) -> None:
     """Positions and the rest of a frame for each channel; what is left over does not pile up."""
-    repeated = 7 if kind in {Cheap.IDLE_ACKS, Cheap.STRAYS, Cheap.TINY} else 0
+    repeated = 7 if kind in {Cheap.IDLE_ACKS, Cheap.STRAYS, Cheap.TINY, Cheap.MESSAGES} else 0
     budgets, fresh = Budgets(10, metered=True), Budgets(10, metered=True)._left[kind]
     for _ in range(5):
         budgets.relink(0.0, 7)
