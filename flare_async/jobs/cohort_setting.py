@@ -16,7 +16,8 @@ class CohortSetting:
     """What an environment decides about a job's rounds.
 
     ``window`` is how many sites may hold a task ahead of the first unsettled one; ``keep_until``
-    is the receipt after which sites let go of an update.
+    is the receipt after which sites let go of an update, and write nothing over it all the same:
+    over ``memory`` it may be added later from where it is.
     """
 
     seed: int

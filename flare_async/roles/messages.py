@@ -50,9 +50,10 @@ class TaskOffer:
     """A task and the lease of it; travels in the header of the channel's open.
 
     ``remaining`` is how many seconds the round may still take, None without a deadline.
-    ``keep_until`` is the receipt after which the client may let go of its update. ``carried`` is
-    the digest of the model's tensors where they follow on the channel, None where they are to be
-    pulled; so many bytes as ``takes`` says may follow the result.
+    ``keep_until`` is the receipt after which the client may let go of its update; it still writes
+    nothing over it, which may be added later from where it is. ``carried`` is the digest
+    of the model's tensors where they follow on the channel, None where they are to be pulled; so
+    many bytes as ``takes`` says may follow the result.
     """
 
     job: str

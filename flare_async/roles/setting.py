@@ -29,7 +29,12 @@ Wording: TypeAlias = tuple[int, bytes | None, int]  # the attempt, and what trav
 
 @dataclass(frozen=True, slots=True)
 class RoundTask:
-    """What every site of a round is asked to do; ``validate`` asks for metrics only."""
+    """What every site of a round is asked to do; ``validate`` asks for metrics only.
+
+    ``keep_until`` is the receipt after which sites let go of their update. It does not say that the
+    memory is free: over ``memory`` an update that was *received* may be added later, from where it
+    is.
+    """
 
     job: str
     number: int

@@ -32,6 +32,9 @@ class SiteTask:
 class SiteResult:
     """What a worker made of a task; the client owns ``tensors`` from now on.
 
+    A receipt does not give them back: over ``memory`` the server may add this very memory after it.
+    So a worker never writes to them again, and copies what it wants to go on with.
+
     ``received`` are the metrics of the model as it came, ``metrics`` those of the work.
     """
 
