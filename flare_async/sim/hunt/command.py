@@ -58,7 +58,7 @@ class Asked:
 @click.option("--job-seed", type=click.IntRange(min=0), default=7, help="The same in all cases.")
 @click.option("--processes", type=click.IntRange(min=1), default=2, help="Which share the seeds.")
 @click.option("--any-order", is_flag=True, help="Bits may depend on the order of arrival.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
 def command(**given: object) -> Doing:
     """Play JOB again and again in virtual time: in other orders, over links that fail.
 
@@ -105,12 +105,16 @@ def hunt_of(asked: Asked) -> tuple[Hunt, int]:
 
 
 def verdicts(asked: Asked, hunt: Hunt, clients: int) -> list[Verdict]:
-    """Return the verdicts of all seeds, in the order of the seeds."""
-    from flare_async.sim.hunt.hunter import in_processes
+    """Return the verdicts of all seeds, in their order; what fails is told as it is found."""
+    from flare_async.sim.hunt.hunter import in_processes, tell_found
 
     seeds = range(asked.first, asked.first + asked.seeds)
     if asked.processes == 1:
-        return [hunt.verdict(seed) for seed in seeds]
+        found = []
+        for seed in seeds:
+            found.append(hunt.verdict(seed))
+            tell_found(found[-1])
+        return found
     flags = str(int(asked.any_order)), str(int(hunt.may_lose))
     words = (str(asked.job), str(clients), str(asked.rounds or 0), str(asked.job_seed), *flags)
     return sorted(in_processes(words, seeds, asked.processes), key=lambda one: one.seed)

@@ -19,9 +19,10 @@ from flare_async.sim.hunt.judge import Finding, Judge
 from flare_async.sim.hunt.play import Job, Outcome, play_case
 from flare_async.testing.divergence import first_divergence
 
-__all__ = ["OTHER_STORY", "Hunt", "Verdict", "in_processes"]
+__all__ = ["OTHER_STORY", "Hunt", "Verdict", "as_line", "in_processes", "tell_found"]
 
 SHOWN: Final = 12
+LINE: Final = 200  # characters of a finding that is told in one line
 OTHER_STORY: Final = (
     "played again it is another story: the job has a source of chance of its own, such as the"
     " clock, an unseeded generator or a file that a run leaves"
@@ -159,3 +160,14 @@ def story_of(outcome: Outcome) -> str:
 def as_line(verdict: Verdict) -> str:
     """Return a verdict as a line of JSON."""
     return json.dumps(asdict(verdict))
+
+
+def tell_found(verdict: Verdict) -> None:
+    """Say on standard error, at once, what a seed has shown; the report comes at the end.
+
+    Every process of a hunt says it for itself, so a line is written as one.
+    """
+    for finding in verdict.findings:
+        head = finding.partition("\n")[0][:LINE]
+        sys.stderr.write(f"seed {verdict.seed} fails: {head}\n")
+    sys.stderr.flush()

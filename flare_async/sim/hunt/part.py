@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from flare_async.sim.hunt.hunter import Hunt, as_line
+from flare_async.sim.hunt.hunter import Hunt, as_line, tell_found
 from flare_async.sim.hunt.judge import Judge
 from flare_async.sim.hunt.play import Job
 from flare_async.sim.stdout import only_results
@@ -32,7 +32,9 @@ def main() -> None:
     hunt = Hunt(job, Judge(job, any_order == "1"), may_lose == "1")
     with only_results() as results:
         for number in range(*map(int, bounds)):
-            results.write(as_line(hunt.verdict(number)) + "\n")
+            verdict = hunt.verdict(number)
+            tell_found(verdict)
+            results.write(as_line(verdict) + "\n")
             results.flush()
 
 

@@ -154,3 +154,35 @@ def test_noise_of_filters_is_the_seeds(written):
     digests = {play_case(job, drawn_case(seed, SITES, may_lose=False)).digest for seed in range(6)}
     assert digests == {play_case(job, PLAIN).digest} != {plain}
     assert play_case(Job(job.path, 3, seed=8), PLAIN).digest not in digests
+
+
+NOTED = """usual.update(train=train)
+    return FedAvgRecipe(**usual)
+
+
+def check(run):
+    import sys
+    sys.stderr.write("checked\\n")
+    assert False, "never\\nright"
+"""
+
+
+def test_a_finding_is_told_when_it_is_found(written, capsys):
+    """Before the next seed is played; the results come behind all of them."""
+    path = str(written(NOTED))
+    assert run_command_line(["hunt", path, "--seeds", "2", "--processes", "1"]) == 1
+    said = capsys.readouterr()
+    told = [f"seed {seed} fails: the job's check: AssertionError: never" for seed in (0, 1)]
+    first, second = (said.err.index(line) for line in told)
+    assert "checked" in said.err[first:second]
+    assert said.out.endswith("2 of 2 seeds fail: 0, 1\n")
+
+
+def test_every_process_of_a_hunt_tells_its_findings(written, capfd):
+    """On the standard error that all share; standard output has the results alone."""
+    path = str(written(NOTED))
+    assert run_command_line(["hunt", path, "--seeds", "4", "--json"]) == 1
+    said = capfd.readouterr()
+    told = sorted(line for line in said.err.splitlines() if line.startswith("seed "))
+    assert [line.split()[1] for line in told] == ["0", "1", "2", "3"]
+    assert len(json.loads(said.out)["failing"]) == 4
