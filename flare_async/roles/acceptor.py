@@ -80,10 +80,11 @@ class Acceptor:
             StartFailed: fewer than ``minimum`` came in time, or not all that are required.
         """
         with anyio.move_on_after(self.context.limits.start_timeout):
-            while any(site not in self.sites for site in sites):
+            here = self.sites
+            while any(site not in here for site in sites):
                 await self.directory.changed()
-        present = tuple(site for site in sites if site in self.sites)
-        missing = [site for site in sites if site not in self.sites]
+        present = tuple(site for site in sites if site in here)
+        missing = [site for site in sites if site not in here]
         if len(present) < minimum or set(required) & set(missing):
             raise StartFailed(max(minimum, len(required)), present, missing)
         if missing:

@@ -127,18 +127,24 @@ class Client:
         session.serve(START_TOPIC, self._get_ready)
         session.serve(LOG_TOPIC, self._tell_logs)
         session.serve(OTHERS, self._refuse)
-        while True:
-            with anyio.CancelScope() as scope:  # taking a task back cancels it; then another one
-                await self._attend(session, scope)
-                return
+        while await self._attend(session):
+            pass
 
-    async def _attend(self, session: Session, scope: anyio.CancelScope) -> None:
-        async for channel in session:
-            try:
-                await self._task(channel, scope)
-            finally:
-                self._working = False
-            del channel  # who is idle holds nothing of its last task
+    async def _attend(self, session: Session) -> bool:
+        """Work on tasks until the session ends, or one is taken back: then more may come."""
+        channel = await anext(session, None)
+        if channel is None:
+            return False
+        with anyio.CancelScope() as scope:  # not before: many a site is never asked
+            while channel is not None:
+                try:
+                    await self._task(channel, scope)
+                finally:
+                    self._working = False
+                del channel  # who is idle holds nothing of its last task
+                channel = await anext(session, None)
+            return False
+        return True
 
     def _take(self, channel: Channel) -> None:
         """Work on a task in the session's own task if that is free; one of its own costs more."""

@@ -33,8 +33,10 @@ async def opened(context: Context, endpoint: Endpoint, address: str) -> AsyncIte
         LinkError: no session in time, or none is wanted; in the block: lost for good.
     """
     session = await _enter(context, endpoint, address)
-    async with _left(session):
+    try:
         yield session
+    finally:
+        await session.__aexit__(None, None, None)
 
 
 async def _enter(context: Context, endpoint: Endpoint, address: str) -> Session:
@@ -57,12 +59,3 @@ async def _enter(context: Context, endpoint: Endpoint, address: str) -> Session:
                 raise
             log.info("dial_failed", site=endpoint.name, tries=backoff.tries, error=str(exc))
         await anyio.sleep(pause)
-
-
-@asynccontextmanager
-async def _left(session: Session) -> AsyncIterator[None]:
-    """Leave a session that was entered elsewhere."""
-    try:
-        yield
-    finally:
-        await session.__aexit__(None, None, None)

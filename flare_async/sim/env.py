@@ -113,8 +113,7 @@ class SimEnv:
             WorkspaceError: no run folder can be made.
         """
         check_fit(recipe, self.sites, self.limits)
-        self.works(recipe)
-        return self._start(recipe)
+        return self._start(recipe, self.works(recipe))
 
     def works(self, recipe: Recipe) -> dict[str, Work]:
         """Return what each site does, with the devices that it may use.
@@ -155,12 +154,12 @@ class SimEnv:
                     code_of(function)
 
     @asynccontextmanager
-    async def _start(self, recipe: Recipe) -> AsyncIterator[Run]:
+    async def _start(self, recipe: Recipe, works: Mapping[str, Work]) -> AsyncIterator[Run]:
         root = self.workspace_root
         root = Path(tempfile.mkdtemp(prefix="flare-")) if root is None else Path(root)
         folder = new_run_folder(root.expanduser().absolute(), recipe.name)
         run = Run(run_id=folder.name, recipe_name=recipe.name, folder=folder)
-        simulation = Simulation(self, recipe, run)
+        simulation = Simulation(self, recipe, run, works=works)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(simulation.play, name=f"run {run.run_id}")
             yield run

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -30,7 +30,7 @@ from flare_async.jobs.site_store import SiteStore
 from flare_async.jobs.site_worker import SiteWorker
 from flare_async.jobs.store import FolderStore
 from flare_async.jobs.training import TrainOutcome, TrainTask
-from flare_async.limits import Limits
+from flare_async.jobs.work import Work
 from flare_async.net.clock import LoopClock
 from flare_async.net.groups import sole_error
 from flare_async.net.link import Link, Listener
@@ -41,9 +41,11 @@ from flare_async.roles.client import Client
 from flare_async.roles.context import open_context
 from flare_async.roles.log_record import LogRecord
 from flare_async.roles.server import Server
+from flare_async.roles.site_work import Desk
 from flare_async.roles.start_messages import JobNotice
 from flare_async.roles.startup import start_sites
 from flare_async.sim.crew import Crew
+from flare_async.sim.crowd import CROWD, caught_up, roomy
 from flare_async.sim.loadtest.files import raise_file_limit
 from flare_async.sim.topology import ROOT
 from flare_async.sim.tree import Tree, addresses
@@ -55,15 +57,21 @@ if TYPE_CHECKING:
 __all__ = ["Simulation"]
 
 SIMULATED = "sim"
-CROWD: Final = 256  # sites that connect at a time
-CROWD_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
 class Simulation:
     """Plays one recipe; its only result is what it leaves in the ``Run`` and its folder."""
 
-    def __init__(self, env: SimEnv, recipe: Recipe, run: Run, ports: Ports | None = None) -> None:
+    def __init__(
+        self,
+        env: SimEnv,
+        recipe: Recipe,
+        run: Run,
+        ports: Ports | None = None,
+        *,
+        works: Mapping[str, Work] | None = None,
+    ) -> None:
         self._env = env
         self._recipe = recipe
         self._run = run
@@ -74,7 +82,7 @@ class Simulation:
         self._clock = clock_of(ports)
         self._began = self._clock.now()
         self._limits = roomy(recipe.limits(env.limits), len(env.sites))
-        self._works = env.works(recipe)
+        self._works = env.works(recipe) if works is None else works
         self._clients: dict[str, Client] = {}
         self._post = RecordPost(self._log)
 
@@ -132,7 +140,7 @@ class Simulation:
         for index, site in enumerate(env.sites):
             member = crew.of(site)
             worker = self._worker(site, index, member.spawner, context.random)
-            desk = self._recipe.desk(self._desk_setting(site, member.gate, rounds))
+            desk = self._desk(site, member.gate, rounds)
             client = Client(tree.seen_by(site), site, worker, member.gate, desk=desk)
             self._clients[site] = client
             context.tasks.start_soon(tree.serve, client, name=site)
@@ -189,11 +197,14 @@ class Simulation:
             observer=observer,
         )
 
-    def _desk_setting(
+    def _desk(
         self, site: str, gate: AbstractAsyncContextManager[object], rounds: CohortSetting
-    ) -> DeskSetting:
+    ) -> Desk | None:
+        recipe = self._recipe
+        if type(recipe).desk is Recipe.desk:
+            return None  # most sites have no peers, and need no place for their files
         store = SiteStore(self._store, site)
-        return DeskSetting(site, self._run.folder / site, store, gate, rounds)
+        return recipe.desk(DeskSetting(site, self._run.folder / site, store, gate, rounds))
 
     def _worker(
         self, site: str, index: int, spawner: Spawner[TrainTask, TrainOutcome], random: Random
@@ -207,7 +218,7 @@ class Simulation:
             config=work.config,
         )
         chains = self._recipe.filters
-        filters = SiteFilters(chains, random, site) if any(chains.added()) else None
+        filters = SiteFilters(chains, random, site) if chains else None
         return SiteWorker(work, info, spawner, partial(self._post, site), filters)
 
     def _log(self, site: str, record: LogRecord) -> None:
@@ -272,25 +283,6 @@ class Simulation:
         except FlareError as exc:
             log.warning("run_not_kept", run=run.run_id, error=str(exc))
         env.observer(RunFinished(str(run.status), "" if run.cause is None else str(run.cause)))
-
-
-async def caught_up(server: Server, least: int) -> None:
-    """Wait until ``least`` sites have come, for a second at most: some may never come.
-
-    All at once would take longer to say hello than a hello is waited for.
-    """
-    with anyio.move_on_after(CROWD_SECONDS):
-        while len(server.sites) < least:
-            await server.directory.changed()
-
-
-def roomy(limits: Limits, sites: int) -> Limits:
-    """Return limits under which so many sites may connect at once: here they are no crowd."""
-    return replace(
-        limits,
-        handshakes=max(limits.handshakes, sites),
-        sessions=max(limits.sessions, 2 * sites),
-    )
 
 
 def clock_of(ports: Ports | None) -> Clock:

@@ -12,7 +12,7 @@ from flare_async import SimEnv
 from flare_async.errors import RunFailed
 from flare_async.jobs.loops import calm_collector, spare_collector
 from flare_async.recipes import FedAvgRecipe
-from flare_async.sim.simulation import CROWD
+from flare_async.sim.crowd import CROWD
 
 
 def same(model, site):

@@ -30,6 +30,10 @@ class FilterChains:
     def __init__(self) -> None:
         self._added: dict[Place, list[Added]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there is any filter."""
+        return bool(self._added)
+
     def add(
         self,
         place: Place,

@@ -80,7 +80,7 @@ class VirtualEnv(SimEnv):
         return works
 
     @asynccontextmanager
-    async def _start(self, recipe: Recipe) -> AsyncIterator[Run]:
+    async def _start(self, recipe: Recipe, works: Mapping[str, Work]) -> AsyncIterator[Run]:
         run = Run(run_id=f"{recipe.name}-1", recipe_name=recipe.name, folder=self.folder)
         ports = Ports(
             clock=self.clock,
@@ -91,7 +91,7 @@ class VirtualEnv(SimEnv):
             begun=self._begun,
             relay_bytes=self.setting.relay_bytes,
         )
-        simulation = Simulation(self, recipe, run, ports)
+        simulation = Simulation(self, recipe, run, ports, works=works)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(simulation.play, name=f"run {run.run_id}")
             yield run
