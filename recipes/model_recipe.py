@@ -131,8 +131,9 @@ class ModelRecipe(ModelArguments):
             if number and await leaving.end():
                 self.forget_first()
             played = await play.averaged(number, model)
-            model = played.model
-            if played.ends:
+            model, ends = played.model, played.ends
+            del played  # what the sites brought need not wait for the next round's end
+            if ends:
                 break
         await play.evaluated(model)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import anyio
@@ -50,6 +52,7 @@ from flare_async.wire.session import OpenOptions
 
 __all__ = ["Exchange"]
 
+NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 KINDS: Final[dict[str, ParamsType]] = {kind.value: kind for kind in ParamsType}
 
 
@@ -110,11 +113,11 @@ class Exchange:
         return Update(
             site=self._site,
             params_type=result.params_type,
-            metrics=result.metrics,
-            meta=result.meta,
+            metrics=result.metrics or NOTHING,  # thousands of them are kept to the round's end
+            meta=result.meta or NOTHING,
             weight=weight,
             seconds=result.seconds,
-            received=result.received,
+            received=result.received or NOTHING,
             nbytes=0 if result.update is None else result.update.nbytes,
             ref=result.update,
         )

@@ -102,21 +102,20 @@ class RoundMachine:
         if self.closed is not None:
             return []
         match event:
+            case Arrived(site):  # first, because a round has one for each site
+                moved = self._move(site, _State.OFFERED, _State.ARRIVED)
             case Left():
                 return self._close(CloseReason.LEFT)
             case DeadlinePassed():
-                self._expired = True
+                moved = self._expired = True
             case Started():
-                pass
+                moved = True
             case _:
-                if not self._moved(event):
-                    return []
-        return self._judge()
+                moved = self._moved(event)
+        return self._judge() if moved else []
 
-    def _moved(self, event: Arrived | Failed | Kept | Gathered | Dropped) -> bool:
+    def _moved(self, event: Failed | Kept | Gathered | Dropped) -> bool:
         match event:
-            case Arrived(site):
-                return self._move(site, _State.OFFERED, _State.ARRIVED)
             case Failed(site):
                 return self._move(site, _State.OFFERED, _State.FAILED)
             case Kept(site):

@@ -109,6 +109,8 @@ class Leftovers:
 
     def sweep(self, session: Session) -> None:
         """Reset what brought more messages, and all but the latest that were not ended."""
+        if not session.channels:
+            return
         waiting = [one for one in session.channels.values() if one in self._over]
         for index, channel in enumerate(reversed(waiting)):
             if has_unread(channel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from flare_async.jobs.spawners import InlineSpawner, ProcessSpawner, ThreadSpawner
+from flare_async.jobs.spawners.gate import Gate
 from flare_async.jobs.work import Work
 from flare_async.limits import Limits
 
@@ -22,6 +22,7 @@ __all__ = ["AnySpawner", "Crew", "Member", "kind_of"]
 
 Workers: TypeAlias = Literal["inline", "thread", "process", "ray"]
 Kind: TypeAlias = Literal["function", "script", "trainer"]
+BREATH_SECONDS: Final = 0.01  # nobody waits for this process's loop so impatiently
 SEATED: Final = ("process", "ray")  # a site's number says which worker it has
 KINDS: Final[tuple[Kind, ...]] = ("function", "script", "trainer")
 AnySpawner: TypeAlias = (
@@ -34,7 +35,7 @@ class Member:
     """A spawner, and what bounds how many of its tasks hold a model at once."""
 
     spawner: AnySpawner
-    gate: asyncio.Semaphore
+    gate: Gate
 
 
 def kind_of(work: Work) -> Kind:
@@ -71,9 +72,9 @@ class Crew:
             if kind in kinds:
                 spawner = self._spawner(kind)
                 await self._stack.enter_async_context(spawner)
-                self._members[kind] = Member(spawner, asyncio.Semaphore(spawner.slots))
+                self._members[kind] = Member(spawner, Gate(spawner.slots))
                 if kind == "function" and self._workers in SEATED:
-                    gates = (asyncio.Semaphore(1) for _ in range(spawner.slots))
+                    gates = (Gate(1) for _ in range(spawner.slots))
                     self._seats = [Member(spawner, gate) for gate in gates]
         return self
 
@@ -130,7 +131,7 @@ class Crew:
     def _for_functions(self) -> AnySpawner:
         match self._workers:
             case "inline":
-                return InlineSpawner(self._slots or 1)
+                return InlineSpawner(self._slots or 1, breath=BREATH_SECONDS)
             case "thread":
                 return ThreadSpawner(self._slots or 1)
             case "ray":

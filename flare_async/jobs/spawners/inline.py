@@ -24,9 +24,17 @@ class InlineSpawner:
     """Calls synchronous train functions on the loop, which they block, and awaits async ones.
 
     ``slots`` bounds how many async ones run at once. ``now`` measures ``TrainOutcome.seconds``.
+    Trainings in a row let the loop go on after each of them, or when they have kept it for
+    ``breath`` seconds: a turn of the loop takes longer than many a simulated training.
     """
 
-    def __init__(self, slots: int = 1, *, now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        slots: int = 1,
+        *,
+        now: Callable[[], float] = time.perf_counter,
+        breath: float = 0.0,
+    ) -> None:
         if slots < 1:
             raise ConfigError("slots", slots, "at least one is needed")
         self._count = slots
@@ -35,6 +43,8 @@ class InlineSpawner:
         self._single = SingleTorchThread()
         self._seeds = GlobalSeeds()
         self._now = now
+        self._breath = breath
+        self._breathed = now()
         self._known: tuple[object, bool] = (None, False)  # the latest function, and whether async
 
     @property
@@ -61,7 +71,9 @@ class InlineSpawner:
         """
         pool = await self._slots.acquire()
         try:
-            await asyncio.sleep(0)  # a row of short trainings must not starve the loop
+            if self._now() - self._breathed >= self._breath:
+                await asyncio.sleep(0)  # a row of short trainings must not starve the loop
+                self._breathed = self._now()
             return await self._train(task, pool)
         finally:
             self._slots.release(pool)

@@ -66,7 +66,8 @@ class Slots(Generic[SlotT]):
     def release(self, slot: SlotT) -> None:
         """Give a slot back, or one that replaces it."""
         self._free.append(slot)
-        self._wake()
+        if self._waiters:
+            self._wake()
 
     def close(self) -> list[SlotT]:
         """Let every waiter fail, and return the slots that are free."""
