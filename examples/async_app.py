@@ -18,7 +18,7 @@ from flare_async import FLModel, Run, SimEnv
 from flare_async.jobs.site import Site
 from flare_async.recipes import FedAvgRecipe
 
-__all__ = ["application", "main"]
+__all__ = ["application", "main", "recipe"]
 
 RUN = web.AppKey("run", Run)
 ROUNDS = 2_000
@@ -36,9 +36,9 @@ def train(model: FLModel, site: Site) -> FLModel:
     )
 
 
-async def background_run(app: web.Application) -> AsyncIterator[None]:
-    """Start the run with the application, and end it with the application."""
-    recipe = FedAvgRecipe(
+def recipe() -> FedAvgRecipe:
+    """Return the job: for ``hunt`` and ``what-if``, too."""
+    return FedAvgRecipe(
         name="background",
         model={"weights": np.zeros(8)},
         min_clients=3,
@@ -47,7 +47,11 @@ async def background_run(app: web.Application) -> AsyncIterator[None]:
         key_metric="loss",
         lower_is_better=True,
     )
-    async with recipe.start(SimEnv(num_clients=4, seed=7)) as run:
+
+
+async def background_run(app: web.Application) -> AsyncIterator[None]:
+    """Start the run with the application, and end it with the application."""
+    async with recipe().start(SimEnv(num_clients=4, seed=7)) as run:
         app[RUN] = run
         yield
         run.abort()  # harmless when it has ended; leaving the block waits for the end

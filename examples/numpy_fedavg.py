@@ -8,7 +8,7 @@ from flare_async import FLModel, Run, SimEnv
 from flare_async.jobs.site import Site
 from flare_async.recipes import FedAvgRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 TRUE_WEIGHTS = np.array([2.0, -1.0, 0.5])
 STEPS = 50
@@ -40,9 +40,9 @@ def train(model: FLModel, site: Site) -> FLModel:
     return FLModel(params={"weights": weights}, meta={"NUM_STEPS_CURRENT_ROUND": STEPS})
 
 
-def main() -> Run:
-    """Run five rounds with four sites."""
-    recipe = FedAvgRecipe(
+def recipe() -> FedAvgRecipe:
+    """Return the job: for ``hunt`` and ``what-if``, too."""
+    return FedAvgRecipe(
         name="numpy-fedavg",
         model={"weights": np.zeros(3)},
         min_clients=4,
@@ -50,7 +50,11 @@ def main() -> Run:
         train=train,
         evaluate=evaluate,
     )
-    run = recipe.execute(SimEnv(num_clients=4, seed=7))
+
+
+def main() -> Run:
+    """Run five rounds with four sites."""
+    run = recipe().execute(SimEnv(num_clients=4, seed=7))
     print(run.explain())
     print("weights:", run.model.numpy()["weights"].round(3))
     return run

@@ -14,7 +14,7 @@ from flare_async.jobs.site import Site
 from flare_async.jobs.work import TrainFunction, Work
 from flare_async.transfer import TensorSet
 
-__all__ = ["MedianRecipe", "main"]
+__all__ = ["MedianRecipe", "main", "recipe"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -69,10 +69,14 @@ def train(model: FLModel, site: Site) -> FLModel:
     return FLModel(params={"weights": weights + 0.5 * (target - weights)})
 
 
+def recipe() -> MedianRecipe:
+    """Return the job: for ``hunt`` and ``what-if``, too."""
+    return MedianRecipe(min_clients=5, model={"weights": np.zeros(4)}, train=train, num_rounds=10)
+
+
 def main() -> Run:
     """Run ten rounds with five sites, one of which is broken."""
-    recipe = MedianRecipe(min_clients=5, model={"weights": np.zeros(4)}, train=train, num_rounds=10)
-    run = recipe.execute(SimEnv(num_clients=5, seed=7))
+    run = recipe().execute(SimEnv(num_clients=5, seed=7))
     print(run.explain())
     print("weights:", run.model.numpy()["weights"].round(3))
     return run

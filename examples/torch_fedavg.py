@@ -9,7 +9,7 @@ from flare_async import FLModel, Run, SimEnv
 from flare_async.jobs.site import Site
 from flare_async.recipes import FedAvgRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 BATCHES = 20
 
@@ -56,10 +56,10 @@ def train(model: FLModel, site: Site) -> FLModel:
     )
 
 
-def main() -> Run:
-    """Run eight rounds with three sites."""
+def recipe() -> FedAvgRecipe:
+    """Return the job: for ``hunt`` and ``what-if``, too."""
     torch.manual_seed(7)
-    recipe = FedAvgRecipe(
+    return FedAvgRecipe(
         name="torch-fedavg",
         model=network(),
         min_clients=3,
@@ -67,7 +67,11 @@ def main() -> Run:
         train=train,
         evaluate=evaluate,
     )
-    run = recipe.execute(SimEnv(num_clients=3, seed=7))
+
+
+def main() -> Run:
+    """Run eight rounds with three sites."""
+    run = recipe().execute(SimEnv(num_clients=3, seed=7))
     print(run.explain())
     print("kept:", ", ".join(sorted(path.name for path in run.folder.iterdir())))
     return run

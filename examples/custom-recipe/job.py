@@ -11,7 +11,7 @@ from recipe import FitRecipe
 from flare_async import FLModel, Run, SimEnv
 from flare_async.jobs.site import Site
 
-__all__ = ["main", "train"]
+__all__ = ["main", "recipe", "train"]
 
 
 def train(model: FLModel, site: Site) -> FLModel:
@@ -22,20 +22,30 @@ def train(model: FLModel, site: Site) -> FLModel:
     return FLModel(params={"w": new}, metrics={"loss": loss}, meta={"loss": loss})
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
+def options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n_clients", type=int, default=4)
     parser.add_argument("--num_rounds", type=int, default=3)
     parser.add_argument("--workspace", help="where the run folder is made")
-    args = parser.parse_args(argv)
-    recipe = FitRecipe(
+    return parser.parse_args(argv)
+
+
+def recipe(args: argparse.Namespace | None = None) -> FitRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return FitRecipe(
         model={"w": np.zeros(3)},
         train=train,
         min_clients=args.n_clients,
         num_rounds=args.num_rounds,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

@@ -12,7 +12,7 @@ from model import Net
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedProxRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,11 +29,11 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
+def recipe(args: argparse.Namespace | None = None) -> FedProxRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
     torch.manual_seed(7)  # the initial weights
-    recipe = FedProxRecipe(
+    return FedProxRecipe(
         name="fedprox",
         model=Net(),
         min_clients=args.n_clients,
@@ -43,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> Run:
         train_args=f"--n_clients {args.n_clients} --epochs {args.epochs}",
         launch_external_process=args.launch_external_process,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

@@ -12,7 +12,7 @@ from flare_async import Run, SimEnv
 from flare_async.recipes import FedAvgRecipe
 from flare_async.transfer.filters import GaussianDP, ModelDequantizer, ModelQuantizer
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,10 +30,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    recipe = FedAvgRecipe(
+def recipe(args: argparse.Namespace | None = None) -> FedAvgRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    found = FedAvgRecipe(
         name="filters",
         model={"coef": np.zeros((10, 64)), "intercept": np.zeros(10)},
         min_clients=args.n_clients,
@@ -42,12 +42,18 @@ def main(argv: Sequence[str] | None = None) -> Run:
         train_args=f"--n_clients {args.n_clients}",
         launch_external_process=args.launch_external_process,
     )
-    recipe.add_server_output_filter(ModelQuantizer(args.quantize), tasks=["train"])
-    recipe.add_client_input_filter(ModelDequantizer(), tasks=["train"])
-    recipe.add_client_output_filter(GaussianDP(args.clip, args.noise), tasks=["train"])
-    recipe.add_client_output_filter(ModelQuantizer(args.quantize), tasks=["train"])
-    recipe.add_server_input_filter(ModelDequantizer(), tasks=["train"])
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+    found.add_server_output_filter(ModelQuantizer(args.quantize), tasks=["train"])
+    found.add_client_input_filter(ModelDequantizer(), tasks=["train"])
+    found.add_client_output_filter(GaussianDP(args.clip, args.noise), tasks=["train"])
+    found.add_client_output_filter(ModelQuantizer(args.quantize), tasks=["train"])
+    found.add_server_input_filter(ModelDequantizer(), tasks=["train"])
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

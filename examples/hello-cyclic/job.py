@@ -11,7 +11,7 @@ import numpy as np
 from flare_async import Run, SimEnv
 from flare_async.recipes import CyclicRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 ORDERS = ("FIXED", "RANDOM", "RANDOM_WITHOUT_SAME_IN_A_ROW")
@@ -28,10 +28,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    recipe = CyclicRecipe(
+def recipe(args: argparse.Namespace | None = None) -> CyclicRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return CyclicRecipe(
         name="hello-cyclic",
         model={
             "weights": np.zeros((64, 10), np.float32),
@@ -44,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> Run:
         train_args=f"--n_clients {args.n_clients}",
         launch_external_process=args.launch_external_process,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

@@ -11,7 +11,7 @@ from sites import CLASSES, FEATURES, evaluate, train
 from flare_async import Run, SimEnv
 from flare_async.recipes import AsyncFedAvgRecipe, FedBuffRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,9 +26,9 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
+def recipe(args: argparse.Namespace | None = None) -> FedBuffRecipe | AsyncFedAvgRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
     common = {
         "name": "hello-fedbuff",
         "model": {
@@ -46,11 +46,15 @@ def main(argv: Sequence[str] | None = None) -> Run:
         "replay": args.replay,
     }
     if args.algorithm == "fedbuff":
-        recipe = FedBuffRecipe(**common, buffer_size=2)
-    else:
-        recipe = AsyncFedAvgRecipe(**common, alpha=0.6)
+        return FedBuffRecipe(**common, buffer_size=2)
+    return AsyncFedAvgRecipe(**common, alpha=0.6)
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
     env = SimEnv(num_clients=args.n_clients, num_threads=2, workspace_root=args.workspace)
-    run = recipe.execute(env)
+    run = recipe(args).execute(env)
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.models[-1].metrics)}")
     print(f"model: {run.model.model_digest()}")

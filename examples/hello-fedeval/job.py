@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedEvalRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,10 +41,10 @@ def pretrained() -> dict[str, np.ndarray]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    recipe = FedEvalRecipe(
+def recipe(args: argparse.Namespace | None = None) -> FedEvalRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return FedEvalRecipe(
         name="hello-fedeval",
         model=pretrained(),
         min_clients=args.n_clients,
@@ -52,7 +52,12 @@ def main(argv: Sequence[str] | None = None) -> Run:
         eval_args=f"--n_clients {args.n_clients}",
         launch_external_process=args.launch_external_process,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     for site in run.history.rounds[0].sites:
         print(f"{site.site}: {dict(site.metrics)}")

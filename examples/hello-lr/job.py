@@ -9,7 +9,7 @@ from pathlib import Path
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedAvgLrRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -25,10 +25,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    recipe = FedAvgLrRecipe(
+def recipe(args: argparse.Namespace | None = None) -> FedAvgLrRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return FedAvgLrRecipe(
         name="hello-lr",
         min_clients=args.n_clients,
         num_rounds=args.num_rounds,
@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> Run:
         train_args=f"--n_clients {args.n_clients}",
         launch_external_process=args.launch_external_process,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

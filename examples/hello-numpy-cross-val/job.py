@@ -13,7 +13,7 @@ import numpy as np
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedAvgRecipe, NumpyCrossSiteEvalRecipe, add_cross_site_evaluation
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,11 +29,12 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def recipe_of(args: argparse.Namespace) -> FedAvgRecipe | NumpyCrossSiteEvalRecipe:
-    """Return the recipe of a mode."""
+def recipe(args: argparse.Namespace | None = None) -> FedAvgRecipe | NumpyCrossSiteEvalRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
     first = np.arange(1, 10, dtype=np.float32).reshape(3, 3)
     if args.mode == "training":
-        recipe = FedAvgRecipe(
+        found = FedAvgRecipe(
             name="hello-numpy-cross-val",
             model=first,
             min_clients=args.n_clients,
@@ -42,8 +43,8 @@ def recipe_of(args: argparse.Namespace) -> FedAvgRecipe | NumpyCrossSiteEvalReci
             train_script=HERE / "client.py",
             launch_external_process=args.launch_external_process,
         )
-        add_cross_site_evaluation(recipe)
-        return recipe
+        add_cross_site_evaluation(found)
+        return found
     folder = args.workspace or Path(tempfile.mkdtemp(prefix="pretrained-"))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "pretrained.npy", first)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> Run:
     """Run the job; a run that fails raises."""
     args = options(argv)
     env = SimEnv(num_clients=args.n_clients, workspace_root=args.workspace)
-    run = recipe_of(args).execute(env)
+    run = recipe(args).execute(env)
     results = run.get_result() / "cross_site_val" / "cross_val_results.json"
     for site, models in json.loads(results.read_text("utf-8")).items():
         print(f"{site}: {models}")

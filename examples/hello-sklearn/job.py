@@ -9,7 +9,7 @@ from pathlib import Path
 from flare_async import Run, SimEnv
 from flare_async.recipes import SklearnFedAvgRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 PARAMS = {"n_classes": 10, "loss": "log_loss", "learning_rate": "constant", "eta0": 0.05}
@@ -26,10 +26,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    recipe = SklearnFedAvgRecipe(
+def recipe(args: argparse.Namespace | None = None) -> SklearnFedAvgRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return SklearnFedAvgRecipe(
         name="hello-sklearn",
         model_params=PARAMS,
         n_features=64,
@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> Run:
         train_args=f"--n_clients {args.n_clients} --epochs {args.epochs}",
         launch_external_process=args.launch_external_process,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

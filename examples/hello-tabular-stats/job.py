@@ -11,7 +11,7 @@ from client import CancerStatistics
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedStatsRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 COLUMNS = ["mean radius", "mean texture", "mean smoothness", "target"]
 OUTPUT = "statistics/cancer.json"
@@ -26,14 +26,18 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    sites = [f"site-{number}" for number in range(1, args.n_clients + 1)]
-    recipe = FedStatsRecipe(
+def names(args: argparse.Namespace) -> list[str]:
+    """Return the sites' names."""
+    return [f"site-{number}" for number in range(1, args.n_clients + 1)]
+
+
+def recipe(args: argparse.Namespace | None = None) -> FedStatsRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return FedStatsRecipe(
         name="hello-tabular-stats",
         stats_output_path=OUTPUT,
-        sites=sites,
+        sites=names(args),
         statistic_configs={
             "count": {},
             "failure_count": {},
@@ -46,8 +50,13 @@ def main(argv: Sequence[str] | None = None) -> Run:
         },
         stats_generator=CancerStatistics(COLUMNS),
     )
-    env = SimEnv(clients=sites, workers=args.workers, workspace_root=args.workspace)
-    run = recipe.execute(env)
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    env = SimEnv(clients=names(args), workers=args.workers, workspace_root=args.workspace)
+    run = recipe(args).execute(env)
     found = json.loads((run.get_result() / OUTPUT).read_text("utf-8"))
     for feature, statistics in found.items():
         mean, spread = (statistics[name]["Global"]["train"] for name in ("mean", "stddev"))

@@ -16,7 +16,7 @@ from model import Net
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedAvgRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,11 +35,11 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
+def recipe(args: argparse.Namespace | None = None) -> FedAvgRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
     torch.manual_seed(7)  # the initial weights
-    recipe = FedAvgRecipe(
+    return FedAvgRecipe(
         name="multi-gpu-pt",
         model=Net(),
         min_clients=args.n_clients,
@@ -52,10 +52,15 @@ def main(argv: Sequence[str] | None = None) -> Run:
         # --standalone finds a free port, so that the sites of one machine do not meet.
         command=f"torchrun --standalone --nproc_per_node={args.ranks}",
     )
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
     env = SimEnv(
         num_clients=args.n_clients, workspace_root=args.workspace, gpu_config=args.gpu_config
     )
-    run = recipe.execute(env)
+    run = recipe(args).execute(env)
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
     print(f"results: {run.get_result()}")

@@ -11,7 +11,7 @@ from sites import FEATURES, evaluate, train
 from flare_async import Run, SimEnv
 from flare_async.recipes import FedAvgRecipe, Krum, Median, TrimmedMean
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 AGGREGATORS = {
     "mean": None,
@@ -33,10 +33,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
-    """Run the job; a run that fails raises."""
-    args = options(argv)
-    recipe = FedAvgRecipe(
+def recipe(args: argparse.Namespace | None = None) -> FedAvgRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    return FedAvgRecipe(
         name="robust-means",
         model={"weights": np.zeros(FEATURES, np.float32)},
         train=train,
@@ -48,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> Run:
         key_metric="mse",
         lower_is_better=True,
     )
-    run = recipe.execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Run the job; a run that fails raises."""
+    args = options(argv)
+    run = recipe(args).execute(SimEnv(num_clients=args.n_clients, workspace_root=args.workspace))
     print(f"status: {run.get_status()}")
     print(f"metrics: {dict(run.history.models[-1].metrics)}")
     print(f"results: {run.get_result()}")

@@ -12,7 +12,7 @@ from model import Net
 from flare_async import Run, SimEnv
 from flare_async.recipes import ClientCyclicRecipe, SwarmRecipe
 
-__all__ = ["main"]
+__all__ = ["main", "recipe"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,8 +32,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def recipe_of(args: argparse.Namespace) -> SwarmRecipe | ClientCyclicRecipe:
-    """Return the algorithm that was asked for."""
+def recipe(args: argparse.Namespace | None = None) -> SwarmRecipe | ClientCyclicRecipe:
+    """Return the job, by default as without options: for ``hunt`` and ``what-if``, too."""
+    args = args or options([])
+    torch.manual_seed(7)  # the initial weights
     shared = {
         "name": "swarm",
         "model": Net(),
@@ -51,14 +53,13 @@ def recipe_of(args: argparse.Namespace) -> SwarmRecipe | ClientCyclicRecipe:
 def main(argv: Sequence[str] | None = None) -> Run:
     """Run the job; a run that fails raises."""
     args = options(argv)
-    torch.manual_seed(7)  # the initial weights
     env = SimEnv(
         num_clients=args.n_clients,
         transport=args.transport,
         relays=args.relays,
         workspace_root=args.workspace,
     )
-    run = recipe_of(args).execute(env)
+    run = recipe(args).execute(env)
     print(f"status: {run.get_status()}")
     print(f"aggregators: {[record.aggregator for record in run.history.rounds]}")
     print(f"metrics: {dict(run.history.rounds[-1].metrics)}")
