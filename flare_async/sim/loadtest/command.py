@@ -34,7 +34,7 @@ Examples:
 \b
 Exit status: 0 when the model is what it should be (--join: no client was lost), 1 otherwise,
 2 for what cannot be used, 3 no connection, 4 clients that did not come, 6 quorum not reached,
-130 interrupted."""
+130 interrupted, 143 terminated."""
 LOOPBACK: Final = "127.0.0.1"
 ITEM: Final = 4  # bytes of a float32
 
@@ -91,6 +91,7 @@ def join(asked: Asked, results: TextIO) -> int:
     from flare_async.jobs.loops import new_loop
     from flare_async.sim.loadtest.host import only_warnings, serve_clients
     from flare_async.sim.loadtest.setting import PATIENCE, Hosting
+    from flare_async.sim.loadtest.terminable import TERMINATED, unless_terminated
 
     only_warnings()
     sys.stderr.write(f"joining {asked.join}: tried again for {PATIENCE:g} s\n")
@@ -102,7 +103,9 @@ def join(asked: Asked, results: TextIO) -> int:
         behaviour=behaviour(asked),
     )
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        figures = runner.run(serve_clients(hosting))
+        figures = runner.run(unless_terminated(serve_clients(hosting)))
+    if figures is None:
+        return TERMINATED
     to = results if asked.as_json else sys.stderr
     to.write(json.dumps(asdict(figures)) + "\n")
     to.flush()
@@ -120,6 +123,7 @@ def run(asked: Asked, results: TextIO) -> int:
     from flare_async.sim.loadtest.host import only_warnings
     from flare_async.sim.loadtest.play import play_load
     from flare_async.sim.loadtest.tell import tell, write
+    from flare_async.sim.loadtest.terminable import TERMINATED, unless_terminated
 
     only_warnings()
     folder = new_run_folder(asked.workspace.expanduser().absolute(), "load")
@@ -128,7 +132,9 @@ def run(asked: Asked, results: TextIO) -> int:
         calm_collector(),
         asyncio.Runner(loop_factory=new_loop) as runner,
     ):
-        figures = runner.run(play_load(setting, sys.stderr))
+        figures = runner.run(unless_terminated(play_load(setting, sys.stderr)))
+    if figures is None:
+        return TERMINATED
     write(figures, folder, sys.stderr)
     if figures.problem is not None:
         figures.problem.add_note(f"figures up to then: {folder}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 
 import anyio
 import pytest
@@ -17,7 +19,7 @@ from flare_async.sim.loadtest.host import HostFigures
 from flare_async.sim.loadtest.server import listening
 from flare_async.sim.loadtest.setting import Hosting, LoadSetting, load_limits
 from flare_async.sim.loadtest.site import Links
-from tests.sim.loadtest.test_load import load
+from tests.sim.loadtest.test_load import command, load
 
 SETTING = LoadSetting(clients=2, rounds=1, nbytes=4, address="tcp://127.0.0.1:0")
 
@@ -66,3 +68,25 @@ def test_hellos_of_thousands_at_once_are_waited_for():
     """Who gave up after the usual five seconds would come again, and fence what was on its way."""
     assert load_limits(5000).handshake_timeout == 60
     assert load_limits(5000).handshakes >= 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["tls", "unix"])
+def test_a_server_that_is_terminated_leaves_no_folder(tmp_path, transport):
+    """Nor its private key: it cleans up as after Ctrl-C, and says so with its status."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = ("--clients", "2", "--processes", "0", "--transport", transport)
+    where = () if transport == "unix" else ("--listen", "tls://127.0.0.1:0")
+    server = subprocess.Popen(
+        command(*words, *where, "--workspace", str(tmp_path / "runs")),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    address = server.stderr.readline().split()[-1]
+    there = [path.name[:3] for path in scratch.iterdir()]
+    server.terminate()
+    server.communicate(timeout=40)
+    assert (address.partition(":")[0], there) == (transport, ["fa-"])
+    assert (server.returncode, [*scratch.iterdir()]) == (143, [])
