@@ -41,17 +41,21 @@ def calm_collector(young: int = YOUNG_OBJECTS) -> Iterator[None]:
     try:
         yield
     finally:
+        if free:
+            gc.freeze()  # what the run leaves becomes old at once, not after a look at all of it
         gc.set_threshold(*before)
         if free:
             gc.unfreeze()
 
 
 @contextmanager
-def spare_collector() -> Iterator[None]:
+def spare_collector(young: int = 0) -> Iterator[None]:
     """Let a calm collector not look at all at what comes to be in the block, here or later.
 
-    It is for thousands of sessions, which are no garbage for as long as the run lasts. Does nothing
-    outside of ``calm_collector``, or where a host freezes.
+    It is for thousands of sessions, which are no garbage for as long as the run lasts. Afterwards
+    so many ``young`` objects may be between two collections as thousands of sites have in a round,
+    if that is more than before: they are none either. Does nothing outside of ``calm_collector``,
+    or where a host freezes.
     """
     before = gc.get_threshold()
     if before[0] < YOUNG_OBJECTS:
@@ -62,4 +66,4 @@ def spare_collector() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        gc.set_threshold(*before)
+        gc.set_threshold(max(young, before[0]), *before[1:])

@@ -127,24 +127,21 @@ class Client:
         session.serve(START_TOPIC, self._get_ready)
         session.serve(LOG_TOPIC, self._tell_logs)
         session.serve(OTHERS, self._refuse)
-        while await self._attend(session):
-            pass
+        with suppress(StopAsyncIteration):  # the session has ended
+            while True:
+                await self._attend(session)
 
-    async def _attend(self, session: Session) -> bool:
-        """Work on tasks until the session ends, or one is taken back: then more may come."""
-        channel = await anext(session, None)
-        if channel is None:
-            return False
+    async def _attend(self, session: Session) -> None:
+        """Work on tasks in one scope until one of them is taken back, which cancels it."""
+        channel = await anext(session)
         with anyio.CancelScope() as scope:  # not before: many a site is never asked
-            while channel is not None:
+            while True:
                 try:
                     await self._task(channel, scope)
                 finally:
                     self._working = False
                 del channel  # who is idle holds nothing of its last task
-                channel = await anext(session, None)
-            return False
-        return True
+                channel = await anext(session)
 
     def _take(self, channel: Channel) -> None:
         """Work on a task in the session's own task if that is free; one of its own costs more."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["Simulation"]
 
 SIMULATED = "sim"
+SITE_OBJECTS: Final = 24  # that a site adds in its first round; in later ones fewer
 log = structlog.get_logger()
 
 
@@ -125,7 +126,7 @@ class Simulation:
                         tree.relay_bytes = self._ports.relay_bytes
                         self._ports.begun(tree)
                     await tree.grow(real)
-                    with spare_collector():
+                    with spare_collector(SITE_OBJECTS * len(env.sites)):
                         await self._populate(tree, crew, server)
                         present = await self._begin(server)
                     await self._coordinate(server, present, crew)

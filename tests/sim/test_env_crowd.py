@@ -45,6 +45,20 @@ def test_a_calm_collector_spares_what_exists_and_another_one_is_left_alone():
     assert gc.get_freeze_count() <= before
 
 
+def test_a_collector_looks_as_seldom_as_so_many_sites_need_and_never_more_often():
+    """What thousands of sites hold in a round is no garbage; the end restores what was before."""
+    before = gc.get_threshold()
+    with calm_collector():
+        calm = gc.get_threshold()
+        with spare_collector(calm[0] - 1):
+            pass
+        assert gc.get_threshold() == calm
+        with spare_collector(3 * calm[0]):
+            pass
+        assert gc.get_threshold() == (3 * calm[0], *calm[1:])
+    assert gc.get_threshold() == before
+
+
 def test_what_a_host_has_frozen_stays_frozen_and_nothing_of_the_run_does():
     """Whoever froze its own objects has not asked for them to be looked at again."""
     gc.freeze()
