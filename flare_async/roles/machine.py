@@ -72,7 +72,9 @@ class _State(IntEnum):  # hashed often, which takes a call of Python for other e
     REVOKED = 5
 
 
-_UNSETTLED = frozenset({_State.WAITING, _State.OFFERED})
+# Names of their own: finding a member in its class is half of what asking for its count takes.
+WAITING, OFFERED, KEPT, ARRIVED, FAILED, REVOKED = _State
+_UNSETTLED = frozenset({WAITING, OFFERED})
 
 
 class RoundMachine:
@@ -80,12 +82,12 @@ class RoundMachine:
 
     def __init__(self, plan: RoundPlan) -> None:
         self.plan = plan
-        self._states = dict.fromkeys(plan.sites, _State.WAITING)
+        self._states = dict.fromkeys(plan.sites, WAITING)
         self._places = {site: place for place, site in enumerate(plan.sites)}
         self._group_of = {site: n for n, group in enumerate(plan.groups) for site in group}
         self._next = 0  # index of the first site that was not offered its task
         self._cursor = 0  # index of the first site that is neither settled nor kept
-        self._counts = dict.fromkeys(_State, 0) | {_State.WAITING: len(plan.sites)}
+        self._counts = dict.fromkeys(_State, 0) | {WAITING: len(plan.sites)}
         self._asked: set[int] = set()  # groups that are being gathered
         self._open = [len(group) for group in plan.groups]  # neither settled nor kept
         self._held = [0] * len(plan.groups)
@@ -95,15 +97,15 @@ class RoundMachine:
     @property
     def arrived(self) -> int:
         """How many updates have arrived."""
-        return self._counts[_State.ARRIVED]
+        return self._counts[ARRIVED]
 
     def handle(self, event: Event) -> list[Action]:
         """Return what to do now; an event after the close changes nothing."""
         if self.closed is not None:
             return []
         match event:
-            case Arrived(site):  # first, because a round has one for each site
-                moved = self._move(site, _State.OFFERED, _State.ARRIVED)
+            case Arrived():  # first, because a round has one for each site
+                moved = self._move(event.site, OFFERED, ARRIVED)
             case Left():
                 return self._close(CloseReason.LEFT)
             case DeadlinePassed():
@@ -117,24 +119,24 @@ class RoundMachine:
     def _moved(self, event: Failed | Kept | Gathered | Dropped) -> bool:
         match event:
             case Failed(site):
-                return self._move(site, _State.OFFERED, _State.FAILED)
+                return self._move(site, OFFERED, FAILED)
             case Kept(site):
-                return self._move(site, _State.OFFERED, _State.KEPT)
+                return self._move(site, OFFERED, KEPT)
             case Gathered(sites):
-                return self._move_all(sites, _State.ARRIVED)
+                return self._move_all(sites, ARRIVED)
             case Dropped(sites):
                 self._asked -= {self._group_of.get(site, -1) for site in sites}
-                return self._move_all(sites, _State.OFFERED)
+                return self._move_all(sites, OFFERED)
 
     def _move_all(self, sites: tuple[str, ...], after: _State) -> bool:
-        moved = [self._move(site, _State.KEPT, after) for site in sites]
+        moved = [self._move(site, KEPT, after) for site in sites]
         return any(moved)
 
     def _move(self, site: str, before: _State, after: _State) -> bool:
         if self._states[site] is not before:
             return False
         self._set(site, after)
-        if after is _State.OFFERED:
+        if after is OFFERED:
             self._cursor = min(self._cursor, self._places[site])
         sites = self.plan.sites
         while self._cursor < len(sites) and self._states[sites[self._cursor]] not in _UNSETTLED:
@@ -148,13 +150,13 @@ class RoundMachine:
         group = self._group_of.get(site)
         if group is not None:
             self._open[group] += (state in _UNSETTLED) - (before in _UNSETTLED)
-            self._held[group] += (state is _State.KEPT) - (before is _State.KEPT)
+            self._held[group] += (state is KEPT) - (before is KEPT)
 
     def _judge(self) -> list[Action]:
         """Close, or revoke, gather and offer as things stand now."""
-        plan, kept, arrived = self.plan, self._counts[_State.KEPT], self._counts[_State.ARRIVED]
+        plan, kept, arrived = self.plan, self._counts[KEPT], self._counts[ARRIVED]
         everybody = self._cursor == len(plan.sites)
-        lost = self._counts[_State.FAILED] + self._counts[_State.REVOKED]
+        lost = self._counts[FAILED] + self._counts[REVOKED]
         if len(plan.sites) - lost < plan.quorum:
             return self._close(CloseReason.NO_QUORUM)
         if arrived >= plan.target:
@@ -165,7 +167,7 @@ class RoundMachine:
         if self._expired or arrived + kept >= plan.target:
             self._enough = not everybody or self._enough
             actions += self._revoke(_UNSETTLED)
-            if self._counts[_State.KEPT] == 0:
+            if self._counts[KEPT] == 0:
                 return [*actions, *self._judge()]
             return [*actions, *self._gather(partly=True)]
         more = self._offer_more()
@@ -195,8 +197,8 @@ class RoundMachine:
         actions: list[Action] = []
         while self._next < end:
             site = sites[self._next]
-            if self._states[site] is _State.WAITING:
-                self._set(site, _State.OFFERED)
+            if self._states[site] is WAITING:
+                self._set(site, OFFERED)
                 actions.append(Offer(site))
             self._next += 1
         return actions
@@ -204,10 +206,10 @@ class RoundMachine:
     def _revoke(self, states: frozenset[_State]) -> list[Action]:
         found = [site for site, state in self._states.items() if state in states]
         for site in found:
-            self._set(site, _State.REVOKED)
+            self._set(site, REVOKED)
         self._cursor = len(self.plan.sites)
         return [Revoke(site) for site in found]
 
     def _close(self, reason: CloseReason) -> list[Action]:
         self.closed = reason
-        return [*self._revoke(_UNSETTLED | {_State.KEPT}), Close(reason)]
+        return [*self._revoke(_UNSETTLED | {KEPT}), Close(reason)]

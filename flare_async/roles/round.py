@@ -187,8 +187,8 @@ class Updates:
     def _carry_out(self, actions: list[decisions.Action], reason: str = CLOSED) -> None:
         for action in actions:
             match action:
-                case decisions.Offer(site):
-                    self._begin(site)
+                case decisions.Offer():
+                    self._begin(action.site)
                 case decisions.Revoke(site):
                     self._revoke(site, reason)
                 case decisions.Gather(group):
