@@ -2,9 +2,9 @@
 
 When a frame is handed over, its times are computed: it leaves when its host's port and the line
 have sent all before it, and arrives so much later as the course says, never before the one ahead.
-One timer waits for the next arrival. Where the receiving host's port is bounded too, what arrives
-waits for its turn there; what is no longer than a packet does not, because systems take turns
-between links. So a frame costs a timer or two, whatever its bytes.
+The lane itself is the timer of the next arrival. Where the receiving host's port is bounded too,
+what arrives waits for its turn there; what is no longer than a packet does not, because systems
+take turns between links. So a frame costs a timer or two, whatever its bytes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from flare_async.ports import Clock, Timer
 from flare_async.testing.profile import Course
+from flare_async.testing.timers import Alarm
 from flare_async.wire.codec import encode
 from flare_async.wire.frames import Ack, Data, Frame
 from flare_async.wire.head import HEAD_BYTES, body_bytes
+
+if TYPE_CHECKING:
+    from flare_async.testing.loop import SimLoop
 
 __all__ = ["Host", "Lane", "frame_size"]
 
@@ -52,8 +55,8 @@ class Host:
     payload_in: int = 0
 
 
-class Lane:
-    """Frames from one host to another.
+class Lane(Alarm):
+    """Frames from one host to another; rings when the next one arrives.
 
     ``sent`` are the bytes that were handed over and have not arrived; no more than these are
     ``pending``, which have not left.
@@ -61,7 +64,6 @@ class Lane:
 
     __slots__ = (
         "_arrivals",
-        "_clock",
         "_course",
         "_dice",
         "_end",
@@ -71,16 +73,15 @@ class Lane:
         "_last",
         "_rate",
         "_receive",
-        "_timer",
         "_to",
         "sent",
     )
 
     def __init__(
-        self, clock: Clock, dice: random.Random, course: Course, ends: tuple[Host, Host]
+        self, loop: SimLoop, dice: random.Random, course: Course, ends: tuple[Host, Host]
     ) -> None:
+        super().__init__(loop)
         self.sent = 0
-        self._clock = clock
         self._dice = dice
         self._course = course
         self._from, self._to = ends
@@ -90,14 +91,13 @@ class Lane:
         # A list and not a deque: there are twice as many as links, and most have a frame or none.
         self._arrivals: list[Flight] = []
         self._landing: deque[tuple[float, Frame | None]] | None = None
-        self._timer: Timer | None = None
         self._receive: Callable[[list[Frame]], None] | None = None
         self._end: Callable[[], None] | None = None
 
     @property
     def pending(self) -> int:
         """Bytes that have not left yet."""
-        now, waiting = self._clock.now(), 0
+        now, waiting = self._loop.now, 0
         for _, size, _, leaves in reversed(self._arrivals):
             if leaves <= now:
                 break
@@ -106,7 +106,7 @@ class Lane:
 
     def clears(self, nbytes: int) -> float:
         """Return when no more than so many bytes will be pending."""
-        left, now = self.pending, self._clock.now()
+        left, now = self.pending, self._loop.now
         last = now
         for _, size, _, leaves in self._arrivals:
             if left <= nbytes:
@@ -117,21 +117,25 @@ class Lane:
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Take frames on their way."""
-        now, host, total = self._clock.now(), self._from, 0
+        now, host = self._loop.now, self._from
         for frame in frames:
-            size = frame_size(frame)
-            total += size
             if type(frame) is Data:
-                host.payload_out += len(frame.payload)
+                payload = len(frame.payload)
+                host.payload_out += payload
+                size = HEAD_BYTES + payload
+                if frame.trailer:
+                    size += body_bytes(len(frame.trailer))
+            else:
+                size = ACK_BYTES if type(frame) is Ack else frame_size(frame)
+            host.bytes_out += size
             self._depart(now, size, frame)
         host.frames_out += len(frames)
-        host.bytes_out += total
-        if self._timer is None:
+        if not self._scheduled and self._receive is not None:
             self._expect()
 
     def end(self) -> None:
         """Let the reader learn, behind all that was sent, that nothing more comes."""
-        self._depart(self._clock.now(), 0, None)
+        self._depart(self._loop.now, 0, None)
         self._expect()
 
     def read(self, receive: Callable[[list[Frame]], None], end: Callable[[], None]) -> None:
@@ -144,36 +148,11 @@ class Lane:
         self._receive = self._end = self._landing = None
         self._arrivals.clear()
         self.sent = 0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.cancel()
 
-    def _depart(self, now: float, size: int, frame: Frame | None) -> None:
-        host, rate, leaves = self._from, self._rate, now
-        if size > SMALL and host.rate_out < inf:  # it goes on to the line while it leaves
-            if host.free_out > now:
-                leaves = host.free_out
-            host.free_out = leaves + size / host.rate_out
-        if rate < inf:
-            leaves = max(leaves, self._free)
-            self._free = leaves = leaves + size / rate
-        arrives = leaves + self._course.delay(size, self._dice)
-        self._last = max(self._last, arrives)
-        self.sent += size
-        self._arrivals.append((self._last, size, frame, leaves))
-
-    def _expect(self) -> None:
-        if self._timer is not None or self._receive is None:
-            return
-        when = self._arrivals[0][0] if self._arrivals else inf
-        if self._landing and self._landing[0][0] < when:
-            when = self._landing[0][0]
-        if when < inf:
-            self._timer = self._clock.call_at(when, self._arrive)
-
-    def _arrive(self) -> None:
-        self._timer = None
-        now, arrivals, host = self._clock.now(), self._arrivals, self._to
+    def ring(self) -> None:
+        """Deliver what has arrived."""
+        now, arrivals, host = self._loop.now, self._arrivals, self._to
         here: list[Frame | None] = []
         while arrivals and arrivals[0][0] <= now:
             _, size, frame, _ = arrivals.pop(0)
@@ -182,7 +161,7 @@ class Lane:
             host.bytes_in += size
             if type(frame) is Data:
                 host.payload_in += len(frame.payload)
-            bounded = self._landing or (size > SMALL and host.rate_in < inf)
+            bounded = (size > SMALL and host.rate_in < inf) or self._landing
             if not (bounded and self._waits(now, size, frame)):
                 here.append(frame)
         while self._landing and self._landing[0][0] <= now:
@@ -191,6 +170,31 @@ class Lane:
             self._expect()
         if here:
             self._deliver(here)
+
+    def _depart(self, now: float, size: int, frame: Frame | None) -> None:
+        host, rate, leaves = self._from, self._rate, now
+        if size > SMALL and host.rate_out < inf:  # it goes on to the line while it leaves
+            if host.free_out > now:
+                leaves = host.free_out
+            host.free_out = leaves + size / host.rate_out
+        if rate < inf:
+            self._free = leaves = max(leaves, self._free) + size / rate
+        arrives = leaves + self._course.delay(size, self._dice)
+        if arrives > self._last:
+            self._last = arrives
+        else:
+            arrives = self._last
+        self.sent += size
+        self._arrivals.append((arrives, size, frame, leaves))
+
+    def _expect(self) -> None:
+        if self._scheduled or self._receive is None:
+            return
+        when = self._arrivals[0][0] if self._arrivals else inf
+        if self._landing and self._landing[0][0] < when:
+            when = self._landing[0][0]
+        if when < inf:
+            self.set(when)
 
     def _waits(self, now: float, size: int, frame: Frame | None) -> bool:
         """Let a frame wait until the host's port is free; tell whether it has to.
@@ -212,7 +216,7 @@ class Lane:
         while frames and frames[-1] is None:
             frames.pop()
         if frames and self._receive is not None:
-            self._receive(cast("list[Frame]", frames))
+            self._receive(frames)  # type: ignore[arg-type] # the ends were taken off
         if ended and self._end is not None:
             self._end()
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from flare_async.testing.loop import SimLoop
 from flare_async.testing.story import describe_tasks
+from flare_async.testing.timers import Due
 
 __all__ = ["Leaks", "Unhandled"]
 
@@ -67,10 +68,10 @@ class Leaks:
         more = self._count_descriptors() - self._descriptors
         raise AssertionError(f"{more} descriptors are left open")
 
-    def _timers(self) -> list[asyncio.TimerHandle]:
-        scheduled: list[asyncio.TimerHandle] = getattr(self._loop, "_scheduled", [])
+    def _timers(self) -> list[asyncio.TimerHandle] | list[Due]:
         if isinstance(self._loop, SimLoop):
-            scheduled = [*self._loop.timers.live()]
+            return self._loop.timers.live()
+        scheduled: list[asyncio.TimerHandle] = getattr(self._loop, "_scheduled", [])
         return [t for t in scheduled if not t.cancelled() and t.when() < math.inf]
 
     def _count_descriptors(self) -> int:

@@ -35,7 +35,7 @@ from flare_async.testing.aftermath import check_end, wind_down
 from flare_async.testing.fence import FENCED, fenced
 from flare_async.testing.story import describe_tasks
 from flare_async.testing.task import SimTask, step_number, stepped_task
-from flare_async.testing.timers import SimHandle, SimTimer, Timers
+from flare_async.testing.timers import Alarm, SimHandle, SimTimer, Timers
 from flare_async.testing.trace import Trace, hashed
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     _closed: bool
     _debug: bool
-    _ready: deque[asyncio.Handle]
+    _ready: deque[asyncio.Handle | Alarm]
     _stopping: bool
     _thread_id: int | None
 
@@ -80,18 +80,15 @@ class SimLoop(asyncio.BaseEventLoop):
         self._permute = permute
         self._sched = random.Random(f"{seed}:sched")
         self._executor = random.Random(f"{seed}:executor")
-        self._now = 0.0
+        self.now = 0.0
         self._turns = 0
         self._tasks_made = 0
         self.timers = Timers()
         self._breach: LocalProtocolError | None = None
-        self._step: Callable[[Any], None] = (
-            asyncio.Handle._run if trace is None else self._traced_step
-        )
 
     def time(self) -> float:
         """Return virtual seconds since the loop was made."""
-        return self._now
+        return self.now
 
     def create_task(
         self,
@@ -173,7 +170,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if self._closed:
             raise RuntimeError("Event loop is closed")
         timer = SimTimer(when, callback, args, self, context)
-        self.timers.add(timer)
+        self.timers.add(when, timer)
         return timer
 
     def run_in_executor(
@@ -195,7 +192,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def prolong(self) -> None:
         """Let another day pass, whatever the horizon, so that what is left can end."""
-        self.horizon, self._turns = self._now + DAY, 0
+        self.horizon, self._turns = self.now + DAY, 0
 
     def _run_once(self) -> None:
         """Run what is ready; advance the clock first when nothing is."""
@@ -206,21 +203,25 @@ class SimLoop(asyncio.BaseEventLoop):
             self._advance()
         self._turns += 1
         if self._turns > TURNS_WITHOUT_TIME:
-            raise self._deadlock(f"virtual time stands still at {self._now:.6f} s")
-        self.timers.take_due(self._now, ready)
+            raise self._deadlock(f"virtual time stands still at {self.now:.6f} s")
+        near = self.timers.near
+        if near and near[0][0] <= self.now:
+            self.timers.take_due(self.now, ready)
         if len(ready) > 1:
             self._run_ready()
         elif ready and not (handle := ready.popleft())._cancelled:
-            self._step(handle)  # most turns: one frame arrives, or one task goes on
+            if self.trace is None:
+                handle._run()  # most turns: one frame arrives, or one task goes on
+            else:
+                self._step(handle)
 
     def _advance(self) -> None:
-        when = self.timers.next()
-        if when == math.inf:
-            raise self._deadlock(f"nothing can happen after {self._now:.6f} s")
-        if when > self.horizon:
-            raise self._deadlock(f"not finished after {self.horizon:.6f} virtual seconds")
-        if when > self._now:
-            self._now = float(when)
+        near = self.timers.near
+        when = near[0][0] if near and not near[0][2]._cancelled else self.timers.next()
+        if when > self.now:
+            if when > self.horizon or when == math.inf:
+                raise self._too_late(when)
+            self.now = float(when)
             self._turns = 0
 
     def _run_ready(self) -> None:
@@ -230,7 +231,7 @@ class SimLoop(asyncio.BaseEventLoop):
             for _ in range(len(ready)):
                 handle = ready.popleft()
                 plain = type(handle) is SimTimer or not self._permute
-                if not plain and stepped_task(handle) is not None:
+                if not plain and isinstance(handle, asyncio.Handle) and stepped_task(handle):
                     steps.append(handle)
                 elif not handle._cancelled:
                     self._step(handle)
@@ -243,11 +244,17 @@ class SimLoop(asyncio.BaseEventLoop):
         finally:  # an interrupt ends this turn early; what is left belongs to the next
             ready.extendleft(steps)
 
-    def _traced_step(self, handle: asyncio.Handle) -> None:
-        task = stepped_task(handle)
-        if task is not None and self.trace is not None:
-            self.trace.append((self._now, task.get_name(), task.label))
+    def _step(self, handle: asyncio.Handle | Alarm) -> None:
+        if self.trace is not None and isinstance(handle, asyncio.Handle):
+            task = stepped_task(handle)
+            if task is not None:
+                self.trace.append((self.now, task.get_name(), task.label))
         handle._run()
+
+    def _too_late(self, when: float) -> SimDeadlock:
+        if when == math.inf:
+            return self._deadlock(f"nothing can happen after {self.now:.6f} s")
+        return self._deadlock(f"not finished after {self.horizon:.6f} virtual seconds")
 
     def _deadlock(self, problem: str) -> SimDeadlock:
         tasks = self.pending_tasks()

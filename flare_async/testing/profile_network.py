@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
-from flare_async.errors import ConfigError, ConnectFailed, FlareError
+from flare_async.errors import ConfigError, ConnectFailed, FlareError, LocalProtocolError
 from flare_async.limits import KIB, Limits
 from flare_async.net.link import LinkReceiver
 from flare_async.ports import Clock, Random
 from flare_async.testing.delay import pass_seconds
 from flare_async.testing.lane import Host, Lane
+from flare_async.testing.loop import SimLoop
 from flare_async.testing.named import NamedListener, NamedNetwork
 from flare_async.testing.profile import Course, Profile
 from flare_async.testing.waiters import Waiters
@@ -38,10 +39,10 @@ class ProfileLink:
     by_reference = False
     identity: str | None = None
 
-    def __init__(self, address: str, clock: Clock, lane: Lane, frame_bytes: int) -> None:
+    def __init__(self, address: str, loop: SimLoop, lane: Lane, frame_bytes: int) -> None:
         self.address = address
         self.frame_bytes = frame_bytes
-        self._clock = clock
+        self._loop = loop
         self._lane = lane
         self._peer: ProfileLink = self
         self._receiver: LinkReceiver | None = None
@@ -104,7 +105,7 @@ class ProfileLink:
 
     async def _wait_pending(self, nbytes: int) -> None:
         while not self._ended and self._lane.pending > nbytes:
-            timer = self._clock.call_at(self._lane.clears(nbytes), self._waiters.wake)
+            timer = self._loop.call_at(self._lane.clears(nbytes), self._waiters.wake)
             try:
                 await self._waiters.wait()
             finally:
@@ -130,6 +131,9 @@ class ProfileNetwork:
     has is drawn from a stream of its own. ``rate_of`` is the bytes a second, in each direction, of
     the port that all links of a host share (default: no bound). Frames take their jitter and losses
     from the random port's stream ``net``. ``hosts`` counts what has passed.
+
+    Raises:
+        LocalProtocolError: no ``SimLoop`` runs, whose time frames could take.
     """
 
     scheme = "sim"
@@ -146,6 +150,7 @@ class ProfileNetwork:
     ) -> None:
         self.hosts: dict[str, Host] = {}
         self._clock = clock
+        self._loop = simulated()
         self._random = random
         self._dice = random.stream("net")
         self._profile_of = profile_of
@@ -221,12 +226,20 @@ class ProfileNetwork:
         self, address: str, host: str, courses: tuple[Course, Course]
     ) -> tuple[ProfileLink, ProfileLink]:
         near, far = self.host(host), self.host(address.removeprefix(SCHEME))
-        up = Lane(self._clock, self._dice, courses[0], (near, far))
-        down = Lane(self._clock, self._dice, courses[1], (far, near))
-        here = ProfileLink(address, self._clock, up, self._frame_bytes)
-        there = ProfileLink(f"{SCHEME}{host}", self._clock, down, self._frame_bytes)
+        up = Lane(self._loop, self._dice, courses[0], (near, far))
+        down = Lane(self._loop, self._dice, courses[1], (far, near))
+        here = ProfileLink(address, self._loop, up, self._frame_bytes)
+        there = ProfileLink(f"{SCHEME}{host}", self._loop, down, self._frame_bytes)
         here._peer, there._peer = there, here
         return here, there
+
+
+def simulated() -> SimLoop:
+    """Return the running loop. Raises LocalProtocolError."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, SimLoop):
+        raise LocalProtocolError(f"{type(loop).__name__} has no simulated time: use run_sim")
+    return loop
 
 
 def check_address(address: str) -> None:

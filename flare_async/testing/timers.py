@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from flare_async.testing.loop import SimLoop
 
-__all__ = ["SimHandle", "SimTimer", "Timers"]
+__all__ = ["Alarm", "Due", "SimHandle", "SimTimer", "Timers"]
 
 STALE: Final = 100  # below this, cancelled timers are left where they are
 SPANS: Final = 16.0  # a second; a power of two, so that products and quotients are exact
@@ -49,7 +49,7 @@ class SimHandle(asyncio.Handle):
 
 
 class SimTimer(asyncio.TimerHandle):
-    """A call at a virtual second; one a frame is made."""
+    """A call at a virtual second."""
 
     __slots__ = ()
 
@@ -72,101 +72,140 @@ class SimTimer(asyncio.TimerHandle):
         self._scheduled = True
 
 
-Entry: TypeAlias = tuple[float, int, SimTimer]
+class Alarm:
+    """What rings at a virtual second, and may be set again when it has: frames arrive one by one.
+
+    It is its own timer, and so setting it makes no object, and it rings in no context of its own.
+    """
+
+    __slots__ = ("_cancelled", "_loop", "_scheduled")
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+        self._cancelled = False
+        self._scheduled = False  # among the timers
+
+    def ring(self) -> None:
+        """Do what is due now."""
+        raise NotImplementedError
+
+    def set(self, when: float) -> None:
+        """Let it ring at ``when``; it must not be set already."""
+        self._scheduled = True
+        self._loop.timers.add(when, self)
+
+    def cancel(self) -> None:
+        """Let it never ring again."""
+        if not self._cancelled:
+            self._cancelled = True
+            if self._scheduled:
+                self._loop.timers.cancelled()
+
+    def _run(self) -> None:
+        try:
+            self.ring()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - as every handle of asyncio does
+            context = {"message": f"Exception in {type(self).__name__}.ring", "exception": exc}
+            self._loop.call_exception_handler(context)
+
+
+Due: TypeAlias = SimTimer | Alarm
+Entry: TypeAlias = tuple[float, int, Due]
 
 
 class Timers:
     """Timers by their second; those of the same second in the order in which they were made."""
 
-    __slots__ = ("_far", "_made", "_near", "_size", "_spans", "_stale", "_until")
+    __slots__ = ("_far", "_gone", "_made", "_spans", "_stale", "_until", "near")
 
     def __init__(self) -> None:
-        self._near: list[Entry] = []  # a heap of what is due before ``_until``
+        self.near: list[Entry] = []  # a heap of what is due before ``_until``
         self._until = 1.0 / SPANS
         self._far: dict[float, list[Entry]] = {}  # by span, in no order
         self._spans: list[float] = []  # a heap of their numbers
         self._made = 0
-        self._size = 0
+        self._gone = 0
         self._stale = 0
 
-    def add(self, timer: SimTimer) -> None:
+    def add(self, when: float, timer: Due) -> None:
         """Take a timer in."""
-        self._made += 1
-        self._size += 1
-        when = timer._when
+        self._made = made = self._made + 1
         if when < self._until:
-            heappush(self._near, (when, self._made, timer))
+            heappush(self.near, (when, made, timer))
             return
         span = when if when == math.inf else when * SPANS // 1.0
         found = self._far.get(span)
         if found is None:
             found = self._far[span] = []
             heappush(self._spans, span)
-        found.append((when, self._made, timer))
+        found.append((when, made, timer))
 
     def cancelled(self) -> None:
         """Take note that a timer was cancelled; when most were, they are thrown away."""
         self._stale += 1
-        if self._stale > STALE and self._stale * 2 > self._size:
-            for entries in (self._near, *self._far.values()):
+        if self._stale > STALE and self._stale * 2 > len(self):
+            for entries in (self.near, *self._far.values()):
                 entries[:] = live(entries)
-            heapify(self._near)
-            self._size -= self._stale
+            heapify(self.near)
+            self._gone += self._stale
             self._stale = 0
 
     def next(self) -> float:
         """Return when the next timer is due; infinity if there is none."""
         while True:
-            near = self._near
+            near = self.near
             while near:
                 if not near[0][2]._cancelled:
                     return near[0][0]
                 heappop(near)
-                self._size -= 1
+                self._gone += 1
                 self._stale -= 1
             if not self._spans or self._spans[0] == math.inf:
                 return math.inf
             self._open()
 
-    def take_due(self, now: float, ready: deque[asyncio.Handle]) -> None:
+    def take_due(self, now: float, ready: deque[asyncio.Handle | Alarm]) -> None:
         """Move the timers that are due to those that are ready; ``now`` is no later than ``next``.
 
         So whatever is due is in the heap.
         """
-        near = self._near
+        near = self.near
         while near and near[0][0] <= now:
             timer = heappop(near)[2]
-            self._size -= 1
+            self._gone += 1
             timer._scheduled = False
             if timer._cancelled:
                 self._stale -= 1
             else:
                 ready.append(timer)
 
-    def live(self) -> list[SimTimer]:
-        """Return those that were not cancelled, in no order."""
-        every = (self._near, *self._far.values())
-        return [timer for entries in every for _, _, timer in live(entries)]
+    def live(self) -> list[Due]:
+        """Return those that were not cancelled and have their second, in no order."""
+        every = (self.near, *self._far.values())
+        found = [entry for entries in every for entry in live(entries)]
+        return [timer for when, _, timer in found if when < math.inf]
 
     def __len__(self) -> int:
-        return self._size
+        return self._made - self._gone
 
     def clear(self) -> None:
         """Forget all."""
-        self._near.clear()
+        self.near.clear()
         self._far.clear()
         self._spans.clear()
-        self._size = self._stale = 0
+        self._made = self._gone = self._stale = 0
 
     def _open(self) -> None:
         """Put the next span into the heap, which is empty."""
         span = heappop(self._spans)
         entries = self._far.pop(span)
-        self._near = live(entries)
-        dropped = len(entries) - len(self._near)
-        self._size -= dropped
+        self.near = live(entries)
+        dropped = len(entries) - len(self.near)
+        self._gone += dropped
         self._stale -= dropped
-        heapify(self._near)
+        heapify(self.near)
         self._until = (span + 1.0) / SPANS
 
 

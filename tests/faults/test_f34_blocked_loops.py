@@ -28,7 +28,7 @@ LIMITS = Limits(
 
 def block():
     """Keep the loop to ourselves: its clock goes on, and nothing else happens."""
-    asyncio.get_running_loop()._now += BLOCKED
+    asyncio.get_running_loop().now += BLOCKED
 
 
 class Blocks(Validates):

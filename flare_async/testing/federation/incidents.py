@@ -173,4 +173,4 @@ class StandStill(Incident):
         """Let the time pass at once."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, SimLoop):
-            loop._now += self.seconds
+            loop.now += self.seconds
