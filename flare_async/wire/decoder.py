@@ -31,7 +31,7 @@ class Decoder:
     shorter) or None; it is asked again at each ``buffer()``, so a lease that is withdrawn sends
     the rest of the frame to memory of the decoder. Leased bytes are reported as ``Landed``, one a
     contiguous run of a frame; the others as ``Data`` in pieces that end at multiples of 64 KiB
-    within the frame, so that a length that lies costs at most one piece.
+    within the frame, so that a length that lies costs at most one piece; the last brings the end.
     """
 
     __slots__ = (
@@ -269,16 +269,18 @@ class Decoder:
         return min(stop, self._length) - self._position
 
     def _deliver(self, payload: bytes | memoryview) -> None:
-        self._out.append(Data(self._channel, self._offset + self._position, payload))
-        self._position += len(payload)
-        self._finish_payload()
+        if self._end is None or self._position + len(payload) < self._length:
+            self._out.append(Data(self._channel, self._offset + self._position, payload))
+            self._position += len(payload)
+            payload = b""
+        self._finish_payload(payload)
 
-    def _finish_payload(self) -> None:
-        if self._position == self._length:
+    def _finish_payload(self, last: bytes | memoryview = b"") -> None:
+        if self._position + len(last) == self._length:
             self._end_run()
             if self._end is not None:
-                end, self._end = self._offset + self._length, None
-                self._out.append(Data(self._channel, end, b"", True, self._trailer, self._done))
+                offset, self._end = self._offset + self._position, None
+                self._out.append(Data(self._channel, offset, last, True, self._trailer, self._done))
             self._length = 0
 
     def _finish_piece(self, piece: memoryview) -> None:
