@@ -2,8 +2,9 @@
 
 A splice holds no bytes of its own. What has arrived counts as consumed when the far reader has
 acknowledged it, so the credit that this process grants is all that it ever holds, whatever passes.
-Ends travel with their trailers, resets with code and message. A splice is two channels and nothing
-else: either session may lose and resume its link meanwhile.
+Ends travel with their trailers, in the frame of the last bytes where they came in it, resets with
+code and message. A splice is two channels and nothing else: either session may lose and resume its
+link meanwhile.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Splice:
 class Half:
     """One direction of a splice: what ``source`` brings leaves on ``target``."""
 
-    __slots__ = ("_consumed", "_given", "_leased", "_source", "_target", "back", "basin")
+    __slots__ = ("_consumed", "_given", "_last", "_leased", "_source", "_target", "back", "basin")
 
     def __init__(self, source: Channel, target: Channel, *, leased: bool = False) -> None:
         self._source = source
@@ -96,6 +97,7 @@ class Half:
         self._leased = leased
         self._given = 0
         self._consumed = 0
+        self._last: Chunk | None = None  # behind which the end follows at once
         self.back: Half | None = None
         self.basin: Basin | None = None
 
@@ -111,14 +113,26 @@ class Half:
 
     def take(self, offset: int, payload: Chunk) -> None:
         """Send on what arrived; the target's credit decides when it leaves."""
-        if self._target.is_open:  # else the source is being reset
-            self._given += len(payload)
+        if not self._target.is_open:  # the source is being reset
+            return
+        self._given += len(payload)
+        if self._last is not None:
+            self._target.send_soon(self._last)
+            self._last = None
+        if self._source.session.machine.peer_ended(self._source.id):
+            self._last = payload
+        else:
             self._target.send_soon(payload)
 
     def ended(self, trailer: bytes) -> None:
         """End the target behind all that was taken."""
-        if self._target.is_open and not self._target.ending:
+        last, self._last = self._last, None
+        if not self._target.is_open or self._target.ending:
+            return
+        if last is None:
             self._target.end(trailer)
+        else:
+            self._target.send_last(last, trailer)
 
     def credited(self) -> None:
         """Take note that the peer of ``source`` has acknowledged what came from the other side."""

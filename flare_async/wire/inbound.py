@@ -176,7 +176,7 @@ class Inbound(Handshake):
             if not state.end_sent:
                 raise RemoteProtocolError("bad_end", f"channel {state.id}: ours was not sent")
             self._sent_all(state)
-            events.append(Credited(frame.channel))
+            events.insert(0, Credited(frame.channel))  # whoever passes it on can say both at once
         return events + self._consumed(state, 0, now)
 
     def _on_ack(self, frame: Ack, now: float) -> list[Event]:

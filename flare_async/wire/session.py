@@ -139,6 +139,11 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         return state is None or state.sending_done
 
+    def peer_ended(self, channel: int) -> bool:
+        """Tell whether the peer has ended its direction; true for a closed channel."""
+        state = self._table.channels.get(channel)
+        return state is None or state.peer_ended
+
     def unread(self, channel: int) -> bool:
         """Tell whether bytes have arrived that the application has not consumed."""
         state = self._table.channels.get(channel)

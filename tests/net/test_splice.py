@@ -19,7 +19,7 @@ from flare_async.limits import KIB, Limits
 from flare_async.net.splice import Splice, reset_of
 from flare_async.testing import run_sim
 from flare_async.testing.pair import connected
-from flare_async.wire.frames import ResetCode
+from flare_async.wire.frames import Ack, Data, Open, ResetCode
 from flare_async.wire.session import OpenOptions
 from tests.net.peers import memory_links, sim_links
 
@@ -39,7 +39,7 @@ class Joint:
     def go_on(self, channel):
         """Open the other side and join both."""
         splice = Splice(channel, self.ends.append)
-        options = OpenOptions(end=channel.ended_there, window=WINDOW)
+        options = OpenOptions(end=channel.ended_there, window=WINDOW, urgent=channel.urgent)
         splice.join(self.right.here.open("t", channel.header, options))
         self.splices.append(splice)
 
@@ -82,6 +82,27 @@ def test_what_goes_in_on_one_side_comes_out_on_the_other(sim, links):
     header, up, down, there, here, ends, left = sim(lambda: joined(body, links))
     assert (header, up, down) == (b"header", b"up" * 30_000, b"down" * 9_000)
     assert (there, here, ends, left) == (b"trailer up", b"trailer down", [None], [0] * 4)
+
+
+@BOTH
+def test_the_last_bytes_and_their_end_go_on_in_one_frame(sim, links):
+    """Of an answer it says besides that the question was read, as it did when it came."""
+
+    async def body(joint, near, far):
+        near.send_last(b"question")
+        asked = await everything(far)
+        far.send_last(b"answer", b"trailer")
+        answer = await everything(near)
+        await anyio.sleep(1)
+        passed = [joint.right.near.sent(), joint.left.far.sent()]
+        kinds = [[frame.kind for frame in sent if frame.channel == near.id] for sent in passed]
+        return asked, answer, near.trailer, *kinds, joint.ends
+
+    asked, answer, trailer, up, down, ends = sim(
+        lambda: joined(body, links, OpenOptions(urgent=True))
+    )
+    assert (asked, answer, trailer, ends) == (b"question", b"answer", b"trailer", [None])
+    assert (up, down) == ([Open, Data, Ack], [Data])
 
 
 @settings(max_examples=25, deadline=None)

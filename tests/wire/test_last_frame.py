@@ -45,7 +45,11 @@ def test_payload_and_end_are_one_frame_of_the_wire(
     decoder = Decoder(limits=LIMITS, preamble=False)
     found = [one for at in range(0, len(wire), step) for one in decoder.feed(wire[at : at + step])]
     decoder.eof()
-    assert found[-1] == Data(1, 10 + len(payload), b"", True, trailer, True)
+    last = found[-1]
+    assert isinstance(last, Data)
+    assert last == Data(1, 10 + len(payload) - len(last.payload), last.payload, True, trailer, True)
+    assert not any(one.end for one in found[:-1] if isinstance(one, Data))
+    assert bool(last.payload) == bool(payload)
     assert b"".join(bytes(one.payload) for one in found if isinstance(one, Data)) == payload
     assert len(wire) == HEAD_BYTES + len(payload) + (len(trailer) + 4 if trailer else 0)
 
@@ -82,7 +86,7 @@ def test_the_last_message_says_that_all_of_the_other_side_was_consumed() -> None
     pair.b.end(channel)
     assert pair.emit(pair.b) == [Data(1, 0, memoryview(b"receipt"), True, b"", True)]
     seen = pair.deliver(pair.b)
-    assert seen == [Arrived(1, memoryview(b"receipt")), Ended(1, b""), Credited(1)]
+    assert seen == [Arrived(1, memoryview(b"receipt")), Credited(1), Ended(1, b"")]
     assert pair.a.consume(channel, 7, 0) == [Finished(1)]
     assert pair.settle()[pair.b] == [Credited(1), Finished(1)]
 
@@ -97,7 +101,7 @@ def test_whoever_ends_before_the_other_side_acknowledges_its_end_later() -> None
     pair.a.end(channel)
     seen = pair.settle()
     assert seen[pair.a] == [Credited(1), Finished(1)]
-    assert seen[pair.b] == [Ended(1, b""), Credited(1), Finished(1)]
+    assert seen[pair.b] == [Credited(1), Ended(1, b""), Finished(1)]
 
 
 def test_an_end_of_ours_that_was_never_sent_cannot_have_been_consumed() -> None:
