@@ -43,8 +43,7 @@ async def get_ready(channel: Channel, limits: Limits, prepare: Prepare | None) -
             notice = NOTICE_SCHEMA.decode(channel.header, limits)
             problem = await _prepared(notice, prepare)
             if problem:
-                messages.post(Declined(problem))
-                channel.end()
+                messages.post_last(Declined(problem))
                 return
             await _acknowledge(messages)
         except RemoteProtocolError as exc:
@@ -73,8 +72,7 @@ async def _acknowledge(messages: Messages[StartMessage]) -> None:
     message = await messages.receive()
     if not isinstance(message, Begin):
         raise RemoteProtocolError("unexpected", type(message).__name__)
-    messages.post(Acknowledged())
-    messages.channel.end()
+    messages.post_last(Acknowledged())
     try:
         await messages.receive()
     except anyio.EndOfStream:
