@@ -9,7 +9,7 @@ from typing import Final
 from flare_async.limits import KIB
 from flare_async.net.buffers import Buffers
 
-__all__ = ["Basin"]
+__all__ = ["LONG_FRAME", "Basin"]
 
 LONG_FRAME: Final = 96 * KIB  # below it, the link's own pieces do as well
 

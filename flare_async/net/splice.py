@@ -2,7 +2,7 @@
 
 A splice holds no bytes of its own. What has arrived counts as consumed when the far reader has
 acknowledged it, so the credit that this process grants is all that it ever holds, whatever passes.
-Ends travel with their trailers, in the frame of the last bytes where they came in it, resets with
+Ends travel with their trailers, those of messages in the frame of the last bytes, resets with
 code and message. A splice is two channels and nothing else: either session may lose and resume its
 link meanwhile.
 """
@@ -21,7 +21,7 @@ from flare_async.errors import (
     LinkError,
     RemoteProtocolError,
 )
-from flare_async.net.basin import Basin
+from flare_async.net.basin import LONG_FRAME, Basin
 from flare_async.net.buffers import Buffers
 from flare_async.net.channel import Channel
 from flare_async.net.inflow import Chunk
@@ -119,7 +119,8 @@ class Half:
         if self._last is not None:
             self._target.send_soon(self._last)
             self._last = None
-        if self._source.session.machine.peer_ended(self._source.id):
+        # The last bytes of a long stream may have landed in a buffer: their end comes by itself.
+        if self._given < LONG_FRAME and self._source.session.machine.peer_ended(self._source.id):
             self._last = payload
         else:
             self._target.send_soon(payload)
@@ -141,9 +142,8 @@ class Half:
 
     def acknowledged(self) -> None:
         """Consume at the source what the target's peer has consumed."""
-        machine, number = self._target.session.machine, self._target.id
-        over = machine.end_acknowledged(number)  # then the channel may be closed already
-        total = self._given if over else machine.statistics(number).acknowledged
+        consumed = self._target.session.machine.acknowledged(self._target.id)
+        total = self._given if consumed is None else consumed
         fresh, self._consumed = total - self._consumed, total
         if self.basin is not None:
             self.basin.acknowledged(total)

@@ -139,6 +139,11 @@ class SessionMachine(Inbound):
         state = self._table.local(channel)
         return state is None or state.sending_done
 
+    def acknowledged(self, channel: int) -> int | None:
+        """Return how many bytes the peer has consumed; None once it has all, the end too."""
+        state = self._table.local(channel)
+        return None if state is None or state.sending_done else state.outgoing.acknowledged
+
     def peer_ended(self, channel: int) -> bool:
         """Tell whether the peer has ended its direction; true for a closed channel."""
         state = self._table.channels.get(channel)
