@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from flare_async.testing.frame_size import ACK_BYTES, frame_size
 from flare_async.testing.profile import Course
 from flare_async.testing.timers import Alarm
-from flare_async.wire.codec import encode
 from flare_async.wire.frames import Ack, Data, Frame
 from flare_async.wire.head import HEAD_BYTES, body_bytes
 
 if TYPE_CHECKING:
     from flare_async.testing.loop import SimLoop
 
-__all__ = ["Host", "Lane", "frame_size"]
+__all__ = ["Host", "Lane"]
 
-ACK_BYTES: Final = len(encode(Ack(1, 0, 0))[0])
 SMALL: Final = 1500  # a packet: systems take turns between links, so it waits for no other
 
 
@@ -219,13 +218,3 @@ class Lane(Alarm):
             self._receive(frames)  # type: ignore[arg-type] # the ends were taken off
         if ended and self._end is not None:
             self._end()
-
-
-def frame_size(frame: Frame) -> int:
-    """Return the bytes that a frame has on the wire."""
-    if type(frame) is Data:
-        return HEAD_BYTES + body_bytes(len(frame.trailer)) + len(frame.payload)
-    if type(frame) is Ack:
-        return ACK_BYTES
-    head, payload = encode(frame)
-    return len(head) + len(payload)

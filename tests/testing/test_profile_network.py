@@ -6,12 +6,14 @@ import asyncio
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flare_async.errors import ConfigError, ConnectFailed
 from flare_async.net.clock import LoopClock
 from flare_async.net.rng import SeededRandom
 from flare_async.net.zeros import zeros
-from flare_async.testing.lane import frame_size
+from flare_async.testing.frame_size import frame_size
 from flare_async.testing.profile import Line, Profile
 from flare_async.testing.profile_network import ProfileNetwork
 from flare_async.testing.spread import Spread
@@ -157,6 +159,19 @@ def test_the_size_of_a_frame_is_what_it_has_on_the_wire(frame):
     """Without being encoded, where there are many."""
     head, payload = encode(frame)
     assert frame_size(frame) == len(head) + len(payload)
+
+
+@given(
+    st.text(st.characters(categories=["L"]), min_size=1, max_size=60),
+    st.sampled_from([0, 1, 31, 32, 255, 256, 65535, 65536, 70000]),
+    st.sampled_from([0, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**62]),
+    st.tuples(st.booleans(), st.booleans(), st.integers(0, 255)),
+)
+def test_the_size_of_an_open_is_computed(name, header, window, others):
+    """For texts, bytes and numbers of any length, as msgpack packs them."""
+    end, urgent, hops = others
+    frame = Open(3, name, bytes(header), window, end, urgent, name * (hops % 3), hops)
+    assert frame_size(frame) == len(encode(frame)[0])
 
 
 def test_hosts_count_what_has_passed(sim):
