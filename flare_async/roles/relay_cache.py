@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -85,14 +85,19 @@ class CachedPulls:
                 channel.reset(*reset_of(exc))
             finally:
                 reader.let_go()
-                self.cache.readers[request.key] -= 1
-                self.cache.readers += Counter()  # drops those at zero
+                self._leave(request.key)
                 channel.pass_nowhere()
                 self._remember(channel.session.id, request, reader.acknowledged)
         if channel.failed is None:
             self._upward.readers.took(channel.peer)
         elif isinstance(channel.failed, AckStalled):
             self._upward.readers.stalled(channel.peer, channel.failed)
+
+    def _leave(self, key: str) -> None:
+        readers = self.cache.readers
+        readers[key] -= 1
+        if not readers[key]:
+            del readers[key]
 
     @contextmanager
     def _pins(self, session: Session) -> Iterator[Pinned]:

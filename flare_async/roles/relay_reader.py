@@ -96,9 +96,10 @@ class Reader:
 
     def credited(self) -> None:
         """Let go of what the site has acknowledged."""
-        machine, number = self.channel.session.machine, self.channel.id
-        over = machine.end_acknowledged(number)  # then the channel may be closed already
-        self.acknowledged = self._sent if over else machine.statistics(number).acknowledged
+        consumed = self.channel.session.machine.acknowledged(self.channel.id)
+        self.acknowledged = self._sent if consumed is None else consumed
+        if not self._held or self._held[0][0] > self.acknowledged:
+            return  # nobody waits for less than a chunk
         while self._held and self._held[0][0] <= self.acknowledged:
             self._cache.unpin(self._held.popleft()[1])
             self._pinned.one_less()

@@ -154,6 +154,9 @@ class LayoutCache:
             layout = parse_layout(data)
         else:
             layout = await asyncio.to_thread(parse_layout, data)
+        known = self.find(digest)
+        if known is not None:  # several have pulled it at once, and share one from here on
+            return known
         self._layouts[digest] = layout, len(data)
         while sum(size for _, size in self._layouts.values()) > self._most:
             self._layouts.popitem(last=False)
