@@ -107,7 +107,8 @@ class Pump:
                 if type(frames[-1]) is Data:  # control frames come first
                     self.sent = self._clock.now()
                     if self._turn < sys.maxsize:
-                        self._sent += sum(len(one.payload) for one in frames if type(one) is Data)
+                        for one in frames:
+                            self._sent += len(one.payload) if type(one) is Data else 0
                 link.send_soon(frames)
                 if self._turn == sys.maxsize or not machine.has_frames:  # nothing is left
                     return
