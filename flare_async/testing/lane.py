@@ -167,8 +167,10 @@ class Lane(Alarm):
             here.append(self._landing.popleft()[1])
         if arrivals or self._landing:
             self._expect()
-        if here:
-            self._deliver(here)
+        if here and here[-1] is None:
+            self._deliver_end(here)
+        elif here and self._receive is not None:
+            self._receive(here)  # type: ignore[arg-type] # the end comes last
 
     def _depart(self, now: float, size: int, frame: Frame | None) -> None:
         host, rate, leaves = self._from, self._rate, now
@@ -210,11 +212,9 @@ class Lane(Alarm):
         self._landing.append((begins, frame))
         return True
 
-    def _deliver(self, frames: list[Frame | None]) -> None:
-        ended = frames[-1] is None  # nothing was sent behind the end
-        while frames and frames[-1] is None:
-            frames.pop()
-        if frames and self._receive is not None:
-            self._receive(frames)  # type: ignore[arg-type] # the ends were taken off
-        if ended and self._end is not None:
+    def _deliver_end(self, frames: list[Frame | None]) -> None:
+        before = [frame for frame in frames if frame is not None]
+        if before and self._receive is not None:
+            self._receive(before)
+        if self._end is not None:
             self._end()
