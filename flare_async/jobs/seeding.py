@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from flare_async.jobs.site import Site
-from flare_async.jobs.site_seeds import SiteSeeds
 
 if TYPE_CHECKING:
     import types
@@ -33,10 +32,9 @@ class GlobalSeeds:
     where they were. torch is left alone until somebody has imported it, which takes seconds.
     """
 
-    __slots__ = ("_restore", "_seeds", "_torch_kept")
+    __slots__ = ("_restore", "_torch_kept")
 
     def __init__(self) -> None:
-        self._seeds = SiteSeeds()
         self._restore: ExitStack | None = None
         self._torch_kept = False
 
@@ -51,16 +49,16 @@ class GlobalSeeds:
     def seed(self, site: Site) -> None:
         """Seed Python, NumPy and torch from (seed, round, site)."""
         restore = self._restore or self._keep()
-        for_python, for_numpy, for_torch = self._seeds.of(site)
-        random.seed(for_python)
-        np.random.seed(for_numpy & 0xFFFFFFFF)
+        for_python, for_numpy, for_torch = site.seed_sequence(2).generate_state(3, np.uint64)
+        random.seed(int(for_python))
+        np.random.seed(int(for_numpy) & 0xFFFFFFFF)
         torch = _loaded_torch()
         if torch is None:
             return
         if not self._torch_kept:
             self._torch_kept = True
             _keep_torch(torch, restore)
-        _seed_torch(torch, for_torch)
+        _seed_torch(torch, int(for_torch))
 
     def _keep(self) -> ExitStack:
         self._restore = ExitStack()

@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 
     from flare_async.roles.log_record import LogRecord
 
-__all__ = [
-    "FILES",
-    "Plain",
-    "Scalar",
-    "Site",
-    "SiteInfo",
-    "SiteStates",
-    "entropy_words",
-    "plain",
-]
+__all__ = ["FILES", "Plain", "Scalar", "Site", "SiteInfo", "SiteStates", "plain"]
 
 Scalar: TypeAlias = str | int | float | bool | None
 Plain: TypeAlias = Scalar | Sequence["Plain"] | Mapping[str, "Plain"]
@@ -222,7 +213,11 @@ class Site:
 
     def seed_sequence(self, stream: int) -> np.random.SeedSequence:
         """Return the entropy of one stream: 0 is ``rng``, 1 torch, 2 the global generators."""
-        return np.random.SeedSequence(np.array(entropy_words(self.info, stream), np.uint32))
+        info = self.info
+        # The words of SeedSequence(seed, spawn_key=(round, index, stream)), which takes three times
+        # as long: four of the seed, then those of the key.
+        words = [*_words(info.seed, 4), *_words(info.round_number), *_words(info.index), stream]
+        return np.random.SeedSequence(np.array(words, np.uint32))
 
     def log(self, **fields: Scalar) -> None:
         """Write one log event with these fields, marked with site, job and round.
@@ -250,13 +245,6 @@ class Site:
         record = make_record(key, value, "METRIC", step=step)
         if self._record is not None:
             self._record(record)
-
-
-def entropy_words(info: SiteInfo, stream: int) -> list[int]:
-    """Return what seeds one stream of a site in its round, as words of 32 bits."""
-    # The words of SeedSequence(seed, spawn_key=(round, index, stream)), which takes three times as
-    # long: four of the seed, then those of the key.
-    return [*_words(info.seed, 4), *_words(info.round_number), *_words(info.index), stream]
 
 
 def _words(number: int, least: int = 1) -> list[int]:

@@ -13,7 +13,7 @@ from flare_async.net.callbacks import start_soon
 from flare_async.net.link import Link
 from flare_async.net.watchdog import Progress, Watch, Watchdog
 from flare_async.ports import Clock
-from flare_async.wire.frames import Data
+from flare_async.wire.frames import Data, Frame
 from flare_async.wire.session import SessionMachine
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class Pump:
                 if type(frames[-1]) is Data:  # control frames come first
                     self.sent = self._clock.now()
                     if self._turn < sys.maxsize:
-                        for one in frames:
-                            self._sent += len(one.payload) if type(one) is Data else 0
+                        self._sent += _payload_bytes(frames)
                 link.send_soon(frames)
                 if self._turn == sys.maxsize or not machine.has_frames:  # nothing is left
                     return
@@ -197,3 +196,11 @@ class Pump:
             self._arm()  # slow, but it moves
         else:
             self._on_stall(SendStalled(self._link.address, idle, self._link.pending))
+
+
+def _payload_bytes(frames: list[Frame]) -> int:
+    size = 0
+    for one in frames:
+        if type(one) is Data:
+            size += len(one.payload)
+    return size

@@ -79,8 +79,8 @@ class Acceptor:
         Raises:
             StartFailed: fewer than ``minimum`` came in time, or not all that are required.
         """
+        here = self.sites
         with anyio.move_on_after(self.context.limits.start_timeout):
-            here = self.sites
             while any(site not in here for site in sites):
                 await self.directory.changed()
         present = tuple(site for site in sites if site in here)

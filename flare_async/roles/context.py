@@ -18,7 +18,7 @@ from flare_async.net.watchdog import Watchdog
 from flare_async.ports import Clock, Network, Random
 from flare_async.roles.messages import OfferReader
 from flare_async.transfer.downloader import Downloader
-from flare_async.transfer.pull import LayoutCache
+from flare_async.transfer.pull import LayoutCache, Prints
 from flare_async.transfer.shelf import Shelf
 from flare_async.wire.windows import CreditBudget
 
@@ -42,6 +42,7 @@ class Context:
     downloader: Downloader
     lag: LagMonitor
     offers: OfferReader = field(default_factory=OfferReader)
+    prints: Prints = field(default_factory=Prints)
 
     def endpoint(self, name: str, role: str) -> Endpoint:
         """Return what the sessions of one role share."""
@@ -58,7 +59,7 @@ class Context:
 
     def shelf(self, owner: str) -> Shelf:
         """Return an empty shelf of one role."""
-        return Shelf(owner, self.tasks, self.clock, self.random, self.limits)
+        return Shelf(owner, self.tasks, self.clock, self.random, self.limits, prints=self.prints)
 
 
 @asynccontextmanager

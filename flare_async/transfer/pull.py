@@ -24,6 +24,7 @@ __all__ = [
     "Layout",
     "LayoutCache",
     "Printed",
+    "Prints",
     "PullRequest",
     "TensorRef",
 ]
@@ -118,6 +119,24 @@ class Printed:
     def shows(self, specs: Sequence[TensorSpec], aliases: Mapping[str, str]) -> bool:
         """Whether this is that layout: model and updates of a run share one tuple of specs."""
         return self.specs is specs and self.aliases == aliases
+
+
+class Prints:
+    """The latest printed layout, for all shelves of a process: thousands of sites offer one."""
+
+    def __init__(self) -> None:
+        self._latest: Printed | None = None
+
+    def of(self, specs: tuple[TensorSpec, ...], aliases: Mapping[str, str]) -> Printed:
+        """Return the printed form of a layout.
+
+        Raises:
+            TensorFormatError: as ``Printed.of``.
+        """
+        latest = self._latest
+        if latest is None or not latest.shows(specs, aliases):
+            latest = self._latest = Printed.of(specs, aliases)
+        return latest
 
 
 class LayoutCache:

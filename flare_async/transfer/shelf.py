@@ -23,6 +23,7 @@ from flare_async.transfer.pull import (
     PULL_TOPIC,
     DigestRequest,
     Printed,
+    Prints,
     PullRequest,
     TensorRef,
 )
@@ -49,7 +50,14 @@ class Shelf:
     """
 
     def __init__(
-        self, owner: str, tasks: TaskGroup, clock: Clock, random: Random, limits: Limits
+        self,
+        owner: str,
+        tasks: TaskGroup,
+        clock: Clock,
+        random: Random,
+        limits: Limits,
+        *,
+        prints: Prints | None = None,
     ) -> None:
         self.owner = owner
         self._tasks = tasks
@@ -57,6 +65,7 @@ class Shelf:
         self._random = random
         self._limits = limits
         self._offers: dict[str, Offer] = {}
+        self._prints = prints or Prints()
         self._printed: Printed | None = None
         self._gone: OrderedDict[str, float] = OrderedDict()
         self._feeds: Counter[str] = Counter()
@@ -112,7 +121,7 @@ class Shelf:
         source = source_of(tensors)
         layout = self._printed
         if layout is None or not layout.shows(source.specs, source.aliases):
-            layout = self._printed = Printed.of(source.specs, source.aliases)
+            layout = self._printed = self._prints.of(source.specs, source.aliases)
         key = self._random.token(16).hex()
         ref = TensorRef(self.owner, key, version, layout.digest, layout.nbytes)
         allowed = None if readers is None else frozenset(readers)
