@@ -14,8 +14,7 @@ Rules of the loop:
 * ``run_in_executor`` (``asyncio.to_thread``) runs the function inline, as a task of its own, after
   a virtual latency from ``"<seed>:executor"``: without it a race around the call has no width.
   Inside the function no loop is running, as in a thread.
-* Sockets, processes, signals and real threads, ``anyio.to_thread`` among them, are fenced: they
-  raise ``LocalProtocolError``.
+* Sockets, processes, signals and real threads (``anyio.to_thread``) raise ``LocalProtocolError``.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import threading
 from asyncio import events
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from flare_async.errors import LocalProtocolError, SimDeadlock
@@ -124,6 +123,10 @@ class SimLoop(asyncio.BaseEventLoop):
         """Log what nobody handles and keep it, so that ``run_sim`` fails."""
         self.unhandled.append(context)
         super().default_exception_handler(context)
+
+    def run_forever(self) -> None:
+        """Run until stopped; what alarms set, which copy no context, is not set for the caller."""
+        copy_context().run(super().run_forever)
 
     def call_soon(
         self,
