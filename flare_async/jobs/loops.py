@@ -7,11 +7,14 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
 __all__ = ["calm_collector", "new_loop", "spare_collector"]
 
 YOUNG_OBJECTS = 50_000  # between two collections; the default 700 is for programs with few objects
 BESIDE_A_HOST = YOUNG_OBJECTS - 1  # as many, where freezing is the host's business
+CALM: Final[ContextVar[bool]] = ContextVar("flare_async.calm", default=False)  # freezing is ours
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -38,9 +41,11 @@ def calm_collector(young: int = YOUNG_OBJECTS) -> Iterator[None]:
     if free:
         gc.freeze()
     gc.set_threshold(young if free else BESIDE_A_HOST, *before[1:])
+    token = CALM.set(free)
     try:
         yield
     finally:
+        CALM.reset(token)
         if free:
             gc.freeze()  # what the run leaves becomes old at once, not after a look at all of it
         gc.set_threshold(*before)
@@ -58,7 +63,7 @@ def spare_collector(young: int = 0) -> Iterator[None]:
     or where a host freezes.
     """
     before = gc.get_threshold()
-    if before[0] < YOUNG_OBJECTS:
+    if not CALM.get():
         yield
         return
     gc.set_threshold(0)

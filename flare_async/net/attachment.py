@@ -11,6 +11,7 @@ from flare_async.net.dispatch import take
 from flare_async.net.greeting import BROKEN
 from flare_async.net.heartbeat import Heartbeat
 from flare_async.net.link import Link
+from flare_async.net.outflow import wake_senders
 from flare_async.net.pump import Pump
 from flare_async.wire.frames import Frame, Landed
 
@@ -42,7 +43,12 @@ class Attachment:
         self._asked = 0.0
         self._session = session
         self.pump = Pump(
-            link, session.machine, session.limits, on_stall=self.lose, on_failure=self._break
+            link,
+            session.machine,
+            session.limits,
+            on_left=self._left,
+            on_stall=self.lose,
+            on_failure=self._break,
         )
         self.pump.bind(endpoint.clock, endpoint.watchdog, endpoint.tasks)
         self._heartbeat = Heartbeat(endpoint.clock, session.limits, self._ping, self._silent)
@@ -128,6 +134,10 @@ class Attachment:
         self._session.detach(self, error)
 
     # Internals
+
+    def _left(self) -> None:
+        if self._session.flow.senders:
+            wake_senders(self._session)
 
     def _break(self, problem: Exception) -> None:
         # A bug of ours: whoever waits on this session must not wait for ever because of it.

@@ -1,37 +1,47 @@
 """What anyio must know in plain callbacks, such as those in which frames arrive.
 
 anyio asks sniffio, where that is installed, which event loop runs, and sniffio knows only inside of
-a task, or where a context variable tells it. ``tell_loop`` sets the variable for good: what is
-called by a loop of asyncio stays so, and every callback and task is given a copy of the context
-that made it. It is told where a context opens, for all that is made from there; where a handler is
-given a channel, because the task that sent may know nothing of that context; and where this package
-starts something from a callback, because a timer runs in the context of whoever armed it.
+a task, or where it is told. It is told for this thread and taken back: a context variable would go
+on into every task, timer and worker thread, where ``anyio.run`` then refuses to run. It is told
+while a context is open; where a handler is given a channel, because that may have no context; and
+where this package starts something from a callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 import anyio
 
 try:
-    import sniffio
+    from sniffio import thread_local as told
 except ImportError:  # then anyio asks asyncio itself
-    sniffio = None
+    told = None
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-__all__ = ["cancel_scope", "start_soon", "tell_loop"]
+__all__ = ["cancel_scope", "loop_told", "start_soon"]
 
 Args = TypeVarTuple("Args")
 
 
-def tell_loop() -> None:
-    """Let this context, and what is made in it, use anyio in plain callbacks; a loop must run."""
-    if sniffio is not None and sniffio.current_async_library_cvar.get() is None:
-        sniffio.current_async_library_cvar.set("asyncio")
+@contextmanager
+def loop_told() -> Iterator[None]:
+    """Let plain callbacks of this thread use anyio in the block; a loop of asyncio must run.
+
+    Of blocks that overlap the first one tells, and takes it back at its end.
+    """
+    if told is None or told.name is not None:
+        yield
+        return
+    told.name = "asyncio"
+    try:
+        yield
+    finally:
+        told.name = None
 
 
 def start_soon(
@@ -41,11 +51,11 @@ def start_soon(
     name: object = None,
 ) -> None:
     """Start a task of the group, from a task or from a callback."""
-    tell_loop()
-    tasks.start_soon(func, *args, name=name)
+    with loop_told():
+        tasks.start_soon(func, *args, name=name)
 
 
 def cancel_scope() -> anyio.CancelScope:
     """Return a scope that is not entered yet, in a task or in a callback."""
-    tell_loop()
-    return anyio.CancelScope()
+    with loop_told():
+        return anyio.CancelScope()

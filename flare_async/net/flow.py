@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from flare_async.limits import Limits
@@ -18,7 +19,8 @@ class Flow:
     ``resumed`` is when the session got its latest link, its number ``links``. Without a link it
     lies infinitely far ahead: nobody is stalled then, and ``session_grace`` bounds the wait for the
     next link instead. ``credits`` counts the acknowledgements that advanced, ``acknowledged`` their
-    bytes (only where ``min_rate`` asks for it).
+    bytes (only where ``min_rate`` asks for it). ``senders`` wait until what they sent has left, by
+    the numbers of their channels.
     """
 
     __slots__ = (
@@ -31,6 +33,7 @@ class Flow:
         "nbytes",
         "patience",
         "resumed",
+        "senders",
     )
 
     def __init__(self, now: float, limits: Limits) -> None:
@@ -39,6 +42,7 @@ class Flow:
         self.credits = 0
         self.acknowledged = 0
         self.links = 0
+        self.senders: dict[int, asyncio.Future[None]] | None = None
         self.patience = (OWN_PATIENCES - 1) * limits.stall_timeout
         self.longest = limits.session_grace + self.patience
         self.most_passed = PASSED_LINKS * limits.link_bytes

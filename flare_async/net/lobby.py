@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from flare_async.errors import LocalProtocolError
-from flare_async.net.callbacks import tell_loop
+from flare_async.net.callbacks import loop_told
 from flare_async.net.channel import Channel
 from flare_async.net.outflow import wake
 from flare_async.wire.frames import ResetCode
@@ -87,5 +87,5 @@ class Lobby:
 
 
 def _hand(channel: Channel, handler: Callable[[Channel], None]) -> None:
-    tell_loop()
-    handler(channel)
+    with loop_told():
+        handler(channel)

@@ -16,8 +16,9 @@ from flare_async.wire.frames import ResetCode
 
 if TYPE_CHECKING:
     from flare_async.net.channel import Channel
+    from flare_async.net.session import Session
 
-__all__ = ["Outflow", "wake"]
+__all__ = ["Outflow", "wake", "wake_senders"]
 
 
 class Outflow:
@@ -72,10 +73,13 @@ class Outflow:
             raise LocalProtocolError(f"{channel!r} already has a sender")
         while channel.failed is None and session.machine.unsent(number):
             self._waiter = session.new_future()
+            senders = session.flow.senders = session.flow.senders or {}
+            senders[number] = self._waiter
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+                senders.pop(number, None)
 
     def withdraw(self, channel: Channel) -> None:
         """Take back what has not left."""
@@ -149,6 +153,13 @@ class Outflow:
         else:
             return False
         return self._debt is not None and self._debt.excuse(until)
+
+
+def wake_senders(session: Session) -> None:
+    """Wake those whose bytes have left: no acknowledgement may come for what is not read yet."""
+    for number, waiter in (session.flow.senders or {}).items():
+        if not session.machine.unsent(number):
+            wake(waiter)
 
 
 def wake(future: asyncio.Future[None] | None) -> None:

@@ -45,6 +45,7 @@ class Pump:
         "_loop",
         "_machine",
         "_on_failure",
+        "_on_left",
         "_on_stall",
         "_parked",
         "_pending",
@@ -65,12 +66,14 @@ class Pump:
         machine: SessionMachine,
         limits: Limits,
         *,
+        on_left: Callable[[], None],
         on_stall: Callable[[FlareError], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._link = link
         self._machine = machine
         self._limits = limits
+        self._on_left = on_left
         self._on_stall = on_stall
         self._on_failure = on_failure
         # The bytes of one bulk frame in each turn of the loop, in one frame or in shorter ones.
@@ -109,6 +112,7 @@ class Pump:
                     if self._turn < sys.maxsize:
                         self._sent += _payload_bytes(frames)
                 link.send_soon(frames)
+                self._on_left()
                 if self._turn == sys.maxsize or not machine.has_frames:  # nothing is left
                     return
             self._go_on_later()

@@ -141,6 +141,8 @@ class Client:
                 finally:
                     self._working = False
                 del channel  # who is idle holds nothing of its last task
+                if scope.cancel_called:
+                    return
                 channel = await anext(session)
 
     def _take(self, channel: Channel) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flare_async.limits import Limits
-from flare_async.net.callbacks import tell_loop
+from flare_async.net.callbacks import loop_told
 from flare_async.net.endpoint import Endpoint
 from flare_async.net.lag import LagMonitor
 from flare_async.net.link import Link, Listener
@@ -70,11 +70,10 @@ async def open_context(
 
     Leaving the block cancels what still runs, so nothing outlives it.
     """
-    tell_loop()
     credit = limits.process_bytes
     if random.buggify("tight budget"):
         credit = limits.link_bytes
-    with Watchdog(clock) as watchdog:
+    with loop_told(), Watchdog(clock) as watchdog:
         async with anyio.create_task_group() as tasks:
             yield Context(
                 clock=clock,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import anyio
@@ -52,7 +50,6 @@ from flare_async.wire.session import OpenOptions
 
 __all__ = ["Exchange"]
 
-NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 KINDS: Final[dict[str, ParamsType]] = {kind.value: kind for kind in ParamsType}
 
 
@@ -113,11 +110,11 @@ class Exchange:
         return Update(
             site=self._site,
             params_type=result.params_type,
-            metrics=result.metrics or NOTHING,  # thousands of them are kept to the round's end
-            meta=result.meta or NOTHING,
+            metrics=result.metrics,
+            meta=result.meta,
             weight=weight,
             seconds=result.seconds,
-            received=result.received or NOTHING,
+            received=result.received,
             nbytes=0 if result.update is None else result.update.nbytes,
             ref=result.update,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import anyio
 import numpy as np
 import pytest
 
@@ -66,3 +67,27 @@ async def test_a_gate_lets_so_many_in_and_the_others_in_their_order():
         tasks[2].cancel()
         inside.set()
     assert order == [0, 1, 3, 4]
+
+
+@pytest.mark.asyncio
+async def test_places_that_are_left_in_one_turn_are_all_taken():
+    """Also by who comes before the one that was woken has gone in."""
+    gate, leave = Gate(2), {name: asyncio.Event() for name in "ABCD"}
+    inside = []
+
+    async def visit(name):
+        async with gate:
+            inside.append(name)
+            await leave[name].wait()
+
+    async with anyio.create_task_group() as tasks:
+        for name in "ABC":
+            tasks.start_soon(visit, name)
+        await anyio.wait_all_tasks_blocked()
+        leave["A"].set()
+        leave["B"].set()
+        tasks.start_soon(visit, "D")
+        await anyio.wait_all_tasks_blocked()
+        assert inside == ["A", "B", "C", "D"]
+        for event in leave.values():
+            event.set()

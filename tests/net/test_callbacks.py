@@ -11,7 +11,12 @@ import anyio
 import pytest
 import sniffio
 
+from flare_async.limits import Limits
 from flare_async.net.callbacks import cancel_scope, start_soon
+from flare_async.net.clock import LoopClock
+from flare_async.net.registry import Transports
+from flare_async.net.rng import SystemRandom
+from flare_async.roles.context import open_context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,3 +101,12 @@ def test_handlers_and_callbacks_of_users_start_tasks_as_anyio_says(sniffs: str) 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["None mine", "from a callback", str(sniffs == "with")]
+
+
+@pytest.mark.asyncio
+async def test_worker_threads_of_a_task_may_run_a_loop_of_their_own() -> None:
+    """They are told nothing of the loop that the task is in."""
+    limits = Limits()
+    async with open_context(LoopClock(), SystemRandom(), Transports(limits), limits):
+        assert await asyncio.to_thread(anyio.run, anyio.sleep, 0) is None
+    assert sniffio.thread_local.name is None

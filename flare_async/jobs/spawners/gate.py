@@ -21,7 +21,7 @@ class Gate(Slots[None]):
     async def __aenter__(self) -> None:
         if self._waiters or not self._free:
             await self._park()
-        self._free.popleft()
+        self._take()
 
     async def __aexit__(self, *_: object) -> None:
         self.release(None)

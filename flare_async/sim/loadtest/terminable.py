@@ -26,9 +26,9 @@ async def unless_terminated(work: Awaitable[T]) -> T | None:
 
     def end() -> None:
         nonlocal came
-        came = True
-        if task is not None:
+        if task is not None and not came:  # once: a second signal must not end the cleaning up
             task.cancel()
+        came = True
 
     # Not where the system has no such signals, or the loop is not the main thread's.
     with suppress(NotImplementedError, RuntimeError, ValueError):
