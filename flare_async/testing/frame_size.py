@@ -11,7 +11,7 @@ from flare_async.wire.codec import encode
 from flare_async.wire.frames import Ack, Data, Frame, Open, Ping, Pong
 from flare_async.wire.head import HEAD_BYTES, body_bytes
 
-__all__ = ["ACK_BYTES", "frame_size"]
+__all__ = ["frame_size"]
 
 ACK_BYTES: Final = len(encode(Ack(1, 0, 0))[0])
 FLAGS: Final = 2  # of an Open: its end and its urgency are a byte each

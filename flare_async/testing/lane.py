@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from flare_async.testing.frame_size import ACK_BYTES, frame_size
+from flare_async.testing.frame_size import frame_size
 from flare_async.testing.profile import Course
 from flare_async.testing.timers import Alarm
-from flare_async.wire.frames import Ack, Data, Frame
-from flare_async.wire.head import HEAD_BYTES, body_bytes
+from flare_async.wire.frames import Data, Frame
 
 if TYPE_CHECKING:
     from flare_async.testing.loop import SimLoop
@@ -119,13 +118,8 @@ class Lane(Alarm):
         now, host = self._loop.now, self._from
         for frame in frames:
             if type(frame) is Data:
-                payload = len(frame.payload)
-                host.payload_out += payload
-                size = HEAD_BYTES + payload
-                if frame.trailer:
-                    size += body_bytes(len(frame.trailer))
-            else:
-                size = ACK_BYTES if type(frame) is Ack else frame_size(frame)
+                host.payload_out += len(frame.payload)
+            size = frame_size(frame)
             host.bytes_out += size
             self._depart(now, size, frame)
         host.frames_out += len(frames)

@@ -19,9 +19,7 @@ class Gate(Slots[None]):
         super().__init__([None] * places)
 
     async def __aenter__(self) -> None:
-        if self._waiters or not self._free:
-            await self._park()
-        self._take()
+        await self.acquire()
 
     async def __aexit__(self, *_: object) -> None:
         self.release(None)

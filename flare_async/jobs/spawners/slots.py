@@ -48,11 +48,8 @@ class Slots(Generic[SlotT]):
             await self._park()
         if self._closed:
             raise LocalProtocolError("the spawner is closed: it runs only inside its async with")
-        return self._take()
-
-    def _take(self) -> SlotT:
-        # More may be free than those in line before took: who came behind a woken one is not woken.
         slot = self._free.popleft()
+        # More may be free than those in line before took: who came behind a woken one is not woken.
         if self._free and self._waiters:
             self._wake()
         return slot
